@@ -102,8 +102,8 @@ system-packages: ## Install the Debian packages that demo and test need and that
 	apt-get update -qq -o DPkg::Lock::Timeout=300; \
 	if [ -n "$$missing" ]; then \
 	  echo "installing:" $$missing; \
-	  apt-get install -qq -y --no-install-recommends -o DPkg::Lock::Timeout=300 $$missing \
-	    </dev/null; fi
+	  apt-get install -qq -y --no-install-recommends -o DPkg::Lock::Timeout=300 \
+	    -o Dpkg::Use-Pty=0 $$missing </dev/null; fi
 
 .PHONY: need-root
 need-root:
