@@ -1,0 +1,95 @@
+"""What the host lends: its commands, its package mirror, its cache folder."""
+
+import fcntl
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+# Command → the Debian package that brings it.
+COMMANDS = {
+    "apt-get": "apt",
+    "debootstrap": "debootstrap",
+    "dpkg-deb": "dpkg",
+    "git": "git",
+    "mke2fs": "e2fsprogs",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "setpriv": "util-linux",
+    "tar": "tar",
+    "unshare": "util-linux",
+}
+
+
+class GuestError(Exception):
+    """The guest could not be built or did not do its work; the text says why."""
+
+
+def require_commands() -> None:
+    """Raise GuestError naming every missing command and the package that brings it."""
+    missing = [command for command in COMMANDS if shutil.which(command) is None]
+    if missing:
+        packages = " ".join(sorted({COMMANDS[command] for command in missing}))
+        raise GuestError(f"missing: {', '.join(missing)}; do: apt-get install {packages}")
+
+
+def call(command: Sequence[str | Path]) -> str:
+    """Run a command to its end and return its output; GuestError with its last lines if it fails."""
+    words = [str(word) for word in command]
+    done = subprocess.run(
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    output = done.stdout.decode(errors="replace")
+    if done.returncode != 0:
+        tail = "\n".join(output.splitlines()[-20:])
+        raise GuestError(f"{' '.join(words)}: exit status {done.returncode}\n{tail}")
+    return output
+
+
+def mirror() -> str:
+    """The package mirror that the host's own apt uses."""
+    sites = call(["apt-get", "indextargets", "--format", "$(SITE)", "Created-By: Packages"])
+    if not sites:
+        raise GuestError("apt knows no package mirror; do: apt-get update")
+    return sites.splitlines()[0]
+
+
+def cache() -> Path:
+    """The folder of what is slow to make: $XDG_CACHE_HOME/peacemaker or ~/.cache/peacemaker."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(base, "peacemaker", "guest")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextmanager
+def locked() -> Iterator[None]:
+    """Hold the cache's lock, so that runs at the same time build one after the other.
+
+    The kernel drops the lock with its holder, however that one ends.
+    """
+    with (cache() / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def building(target: Path) -> Iterator[Path]:
+    """A scratch folder beside target; what is built as its `out` becomes target, or nothing does."""
+    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        yield scratch
+        (scratch / "out").rename(target)
+    finally:
+        shutil.rmtree(scratch)
+
+
+def write_image(tree: Path, image: Path, size: str) -> None:
+    """Write tree as an ext4 file system of the given size (sparse: only what is used takes room).
+
+    No journal: every image is written to in a throw-away copy only.
+    """
+    options = ["-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-d"]
+    call(["mke2fs", *options, tree, image, size])
