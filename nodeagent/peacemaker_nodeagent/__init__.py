@@ -1,0 +1,1 @@
+"""The node agent: discover, sense, decide, act, report."""

@@ -1,0 +1,91 @@
+"""Taking a VM into the peace_list: untouched, adopted where an earlier agent left it, or refused.
+
+A record that is missing, torn or foreign never leads to a guess. Threads at nice 0 and no record
+at all is an untouched VM; two whole records are adopted; anything else is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from peacemaker_nodeagent.act import thread_nices
+from peacemaker_nodeagent.cgroup import Hierarchy
+from peacemaker_nodeagent.discover import Found
+from peacemaker_nodeagent.drift import Drift
+from peacemaker_nodeagent.own_cgroup import CgroupEnded, OwnCgroup, read_foreign_weight
+from peacemaker_nodeagent.peace_list import Obstacle, State, Vm
+from peacemaker_nodeagent.proc import is_sched_other
+from peacemaker_nodeagent.records import Journal, RecordError
+
+
+def adopt(
+    found: Found, hierarchy: Hierarchy, journal: Journal, labels: Mapping[str, str], now: float
+) -> Vm:
+    """The VM of a discovered QEMU process. Raises ProcessEnded, CgroupEnded."""
+    key = found.process.key
+    vm = Vm(
+        process=found.process,
+        uid=f"{key.pid}-{key.start}",
+        name=found.name,
+        namespace=found.namespace,
+        labels=labels,
+        started=found.started,
+        placement=found.placement,
+        own=None,
+        vcpus=found.vcpus,
+    )
+    if found.placement.qos == "guaranteed":
+        vm.obstacle = Obstacle(State.EXCLUDED, "GuaranteedQoS: its CPU time is promised to it")
+    try:
+        if found.placement.own is not None:
+            vm.own = OwnCgroup.open(hierarchy, found.placement.own)
+            vm.weight_found = vm.own.read_weight()
+        _take_records(vm, journal, now)
+    except (RecordError, PermissionError) as error:
+        vm.weight = vm.threads = None
+        vm.obstacle = Obstacle(State.FAILED, f"UnknownBaseline: {error}")
+    except CgroupEnded:
+        close(vm)
+        raise
+    if found.placement.container:
+        container_weight = read_foreign_weight(hierarchy, found.placement.container)
+        vm.drift = Drift(container_weight=container_weight)
+    return vm
+
+
+def _take_records(vm: Vm, journal: Journal, now: float) -> None:
+    """Raises RecordError where records and threads do not tell one story."""
+    weight = vm.own.read_record() if vm.own else None
+    threads = journal.read(vm.process.key)
+    if threads is None:
+        _require_untouched_threads(vm)
+    elif vm.own and weight is None:
+        raise RecordError("the threads have a record and the cgroup has none")
+    vm.weight, vm.threads = weight, threads
+    if weight or threads:
+        # A step under way when the last agent ended is finished: its nice is the VM's.
+        vm.nice = weight.nice if weight else threads.nice if threads else 0
+        vm.baseline_nice = threads.baseline if threads else 0
+        vm.changed_at = now
+        vm.reason = "adopted as an earlier run left it"
+
+
+def _require_untouched_threads(vm: Vm) -> None:
+    for tid, nice in thread_nices(vm.process).items():
+        if nice != 0 and _counts(tid):
+            raise RecordError(f"thread {tid} has nice {nice} and there is no record of it")
+
+
+def _counts(tid: int) -> bool:
+    try:
+        return is_sched_other(tid)
+    except ProcessLookupError:
+        return False
+
+
+def close(vm: Vm) -> None:
+    """Give back the VM's descriptors."""
+    vm.process.close()
+    if vm.own:
+        vm.own.close()
+        vm.own = None

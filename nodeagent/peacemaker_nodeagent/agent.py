@@ -1,0 +1,364 @@
+"""The agent's one loop: discover, sense, decide, act, report.
+
+Everything happens in one thread, at its time: two looks a second at what may have changed, a pass
+when a policy is due, housekeeping every 15 seconds, an answer when the command line asks.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from peacemaker.claim import FULL_CLAIM_PERCENT
+from peacemaker.engine import Change
+from peacemaker.govern import standing
+from peacemaker.policy import Mode, PeacePolicy
+from peacemaker_nodeagent import log
+from peacemaker_nodeagent.act import Actuator
+from peacemaker_nodeagent.adopt import adopt, close
+from peacemaker_nodeagent.cgroup import DEFAULT_MOUNT, Membership, find_hierarchy
+from peacemaker_nodeagent.discover import Found, Scanner, describe
+from peacemaker_nodeagent.drift import Drift
+from peacemaker_nodeagent.labels import Labels
+from peacemaker_nodeagent.notify import notify, watchdog_interval
+from peacemaker_nodeagent.own_cgroup import CgroupEnded
+from peacemaker_nodeagent.passes import Passes, PolicyRun
+from peacemaker_nodeagent.peace_list import PeaceList, State, Vm
+from peacemaker_nodeagent.policy_files import PolicyFiles
+from peacemaker_nodeagent.proc import ProcessEnded, boot_id
+from peacemaker_nodeagent.records import Journal
+from peacemaker_nodeagent.restore import restore_records
+from peacemaker_nodeagent.run_dir import RunDir
+from peacemaker_nodeagent.sense import Sensors
+from peacemaker_nodeagent.server import Answer, Server
+from peacemaker_nodeagent.settle import Settler
+from peacemaker_nodeagent.view import find_vm, row
+
+LOOK_EVERY: Final = 0.5
+HOUSEKEEPING_EVERY: Final = 15.0
+
+
+def clock() -> float:
+    """Seconds since boot, suspension included: the clock that processes' start times count on."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says."""
+
+    policies: Sequence[str]
+    labels: str | None = None
+    node: str = field(default_factory=socket.gethostname)
+    cgroup_mount: str = DEFAULT_MOUNT
+    below: str = "/"
+    run_dir: RunDir = field(default_factory=RunDir)
+    max_claim_percent: int = FULL_CLAIM_PERCENT
+
+
+class Agent:
+    """Keeps the peace on one node, from `start` until a signal ends `run`."""
+
+    def __init__(self, options: Options) -> None:
+        """Raises PolicyError, LabelsError, CgroupError, AgentRuns; nothing is adjusted yet."""
+        self._options = options
+        self._files = PolicyFiles(options.policies)
+        self._labels = Labels(options.labels)
+        self._hierarchy = find_hierarchy(options.cgroup_mount)
+        self._lock = options.run_dir.lock()
+        self._journal = Journal(options.run_dir.journal, boot_id())
+        self._actuator = Actuator(self._journal)
+        self._settler = Settler(self._actuator, self._hierarchy, options.max_claim_percent)
+        self._membership = Membership(self._hierarchy)
+        self._scanner = Scanner()
+        self._sensors = Sensors(self._hierarchy)
+        self._vms = PeaceList()
+        self._passes = Passes()
+        self._selector = selectors.DefaultSelector()
+        self._suspended = False
+        self._ends = False
+        self._idle_policies: frozenset[str] = frozenset()
+
+    # --- the loop ---
+
+    def run(self) -> None:
+        """Until SIGTERM or SIGINT. Values are left as they are: an upgrade changes no VM."""
+        _raise_descriptor_limit()
+        wakeups = self._catch_signals()
+        server = Server(self._options.run_dir.socket, self._answer, self._selector)
+        try:
+            self._start()
+            notify("READY=1")
+            self._loop()
+        finally:
+            notify("STOPPING=1")
+            server.close()
+            self._selector.unregister(wakeups)
+            wakeups.close()
+        log.info("stopped, values are left as they are", vms=len(self._vms))
+
+    def _start(self) -> None:
+        """Everything that is there is adopted before anything is decided."""
+        now = clock()
+        self._suspended = os.path.exists(self._options.run_dir.stop_file)
+        self._passes.take(self._files.policies(), now)
+        log.info(
+            "started",
+            node=self._options.node,
+            cgroup=f"v{self._hierarchy.version}",
+            policies=",".join(policy.name for policy in self._passes.policies()) or "-",
+        )
+        self._discover(now, everything=True)
+        self._restore_orphans()
+        self._settle(now)
+        self._tell_idle_policies()
+
+    def _restore_orphans(self) -> None:
+        """What an earlier agent wrote to VMs, or to their cgroups, that are gone."""
+        outcomes = restore_records(
+            self._hierarchy,
+            self._journal,
+            self._options.below,
+            keep_paths={vm.placement.own for vm in self._vms if vm.placement.own},
+            keep_keys={vm.process.key for vm in self._vms},
+        )
+        for outcome in outcomes:
+            for step in outcome.steps:
+                log.info("restore", subject=outcome.subject, what=step.what, old=step.found,
+                         new=step.now, why="its VM is gone")  # fmt: skip
+            if outcome.problem:
+                log.warning("record left alone", subject=outcome.subject, why=outcome.problem)
+
+    def _loop(self) -> None:
+        now = clock()
+        look, housekeeping = now, now + HOUSEKEEPING_EVERY
+        watchdog = watchdog_interval()
+        while not self._ends:
+            until = min(look, housekeeping, self._passes.next_due())
+            for key, _ in self._selector.select(max(0.0, until - clock())):
+                key.data()
+            now = clock()
+            if now >= look:
+                look = now + LOOK_EVERY
+                self._look(now)
+                if watchdog:
+                    notify("WATCHDOG=1")
+            if now >= housekeeping:
+                housekeeping = now + HOUSEKEEPING_EVERY
+                self._discover(now, everything=True)
+                self._settle(now)
+            if due := self._passes.due(now):
+                self._pass(due, now)
+
+    def _catch_signals(self) -> socket.socket:
+        """SIGTERM and SIGINT end the loop, SIGHUP reads the files; each wakes the selector."""
+        wakeups, writes = socket.socketpair()
+        for end in (wakeups, writes):
+            end.setblocking(False)
+        signal.set_wakeup_fd(writes.detach(), warn_on_full_buffer=False)
+        self._selector.register(wakeups, selectors.EVENT_READ, lambda: wakeups.recv(64))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._end())
+        signal.signal(signal.SIGHUP, lambda *_: None)
+        return wakeups
+
+    def _end(self) -> None:
+        self._ends = True
+
+    # --- what may have changed ---
+
+    def _look(self, now: float) -> None:
+        """New VMs, edited files, the stop file."""
+        suspended = os.path.exists(self._options.run_dir.stop_file)
+        changed = suspended != self._suspended
+        if changed:
+            self._suspended = suspended
+            log.warning("stop file is there: resting" if suspended else "stop file is gone")
+        if self._files.poll():
+            self._take_policies(now)
+            changed = True
+        if self._labels.poll():
+            changed = True
+            for vm in self._vms:
+                vm.labels = self._labels.of(vm.full_name)
+        if changed:
+            for vm in self._vms:
+                self._stand(vm)
+        if self._discover(now) or changed:
+            self._settle(now)
+            self._tell_idle_policies()
+
+    def _take_policies(self, now: float) -> None:
+        before = {policy.name: policy for policy in self._passes.policies()}
+        self._passes.take(self._files.policies(), now)
+        edited = {p.name for p in self._passes.policies() if before.get(p.name) != p}
+        for vm in self._vms:
+            governor = vm.standing.governor
+            contested = vm.obstacle and vm.obstacle.state is State.CONTESTED
+            if contested and (governor is None or governor.name in edited):
+                vm.obstacle = None
+                vm.drift = Drift(container_weight=vm.drift.container_weight)
+
+    def _discover(self, now: float, everything: bool = False) -> bool:
+        """Take in new VMs; whether there were any."""
+        pids = [p for p in self._scanner.scan(now, everything) if not self._vms.find_pid(p)]
+        if not pids:
+            return False
+        found = describe(pids, self._membership, self._options.below)
+        for each in found:
+            self._add(each, now)
+        return bool(found)
+
+    def _add(self, found: Found, now: float) -> None:
+        labels = self._labels.of(f"{found.namespace}/{found.name}")
+        try:
+            vm = adopt(found, self._hierarchy, self._journal, labels, now)
+        except (ProcessEnded, CgroupEnded):
+            found.process.close()
+            return
+        sharing = [other for other in self._vms if other.own and vm.own
+                   and other.own.path == vm.own.path]  # fmt: skip
+        self._vms.add(vm)
+        self._sensors.add(vm, now)
+        self._selector.register(vm.process.pidfd, selectors.EVENT_READ, lambda: self._remove(vm))
+        self._stand(vm)
+        if sharing:
+            self._give_up_cgroup([*sharing, vm])
+        log.info("vm added", vm=vm.full_name, pid=vm.pid, state=vm.state, cgroup=vm.placement.path,
+                 why=vm.obstacle.reason if vm.obstacle else vm.reason or "new")  # fmt: skip
+
+    def _give_up_cgroup(self, vms: Sequence[Vm]) -> None:
+        """Two QEMUs in one cgroup: its weight is neither's own. It goes back to its baseline."""
+        for vm in vms:
+            self._actuator.restore(vm, "its cgroup is shared with another VM")
+            if vm.own:
+                vm.own.close()
+                vm.own = None
+            self._sensors.delete(vm)
+            self._sensors.add(vm, clock())
+
+    def _remove(self, vm: Vm) -> None:
+        """QEMU has ended. A cgroup that survives it gets its weight back."""
+        self._selector.unregister(vm.process.pidfd)
+        self._sensors.delete(vm)
+        self._vms.delete(vm)
+        self._actuator.forget_threads(vm)
+        try:
+            self._actuator.restore_weight(vm, "its QEMU has ended")
+        except OSError as error:
+            log.error("write failed", vm=vm.full_name, why=error.strerror)
+        close(vm)
+        log.info("vm ended", vm=vm.full_name, pid=vm.pid)
+        self._settle(clock())
+
+    def _stand(self, vm: Vm) -> None:
+        """What the policies say about a VM: again whenever one of the two has changed."""
+        node = {"kubernetes.io/hostname": self._options.node}
+        namespace = {"kubernetes.io/metadata.name": vm.namespace}
+        vm.standing = standing(self._passes.policies(), node, namespace, vm.labels)
+        vm.suspended = self._suspended
+
+    def _tell_idle_policies(self) -> None:
+        """Say once of a policy that it selects none of the VMs that are there."""
+        spoken_for = {
+            policy.name
+            for vm in self._vms
+            for policy in (vm.standing.governor, *vm.standing.observers, *vm.standing.outranked)
+            if policy
+        }
+        idle = frozenset(policy.name for policy in self._passes.policies()) - spoken_for
+        for name in sorted(idle - self._idle_policies):
+            log.warning("policy selects no VM", policy=name, vms=len(self._vms))
+        self._idle_policies = idle
+
+    # --- decide and act ---
+
+    def _pass(self, due: Sequence[PolicyRun], now: float) -> None:
+        """One pass of each policy that is due, on one reading."""
+        views = {run.policy.name: self._seen_by(run.policy) for run in due}
+        wanted = {vm.uid: vm for vms in views.values() for vm in vms}
+        reading = self._sensors.read(now, wanted.values(), self._passes.needs(due))
+        moved = False
+        for run in due:
+            missing = run.missing
+            decision = run.run(reading, views[run.policy.name], self._options.node, len(self._vms))
+            if run.missing and run.missing != missing:
+                log.warning("signals are missing", policy=run.policy.name,
+                            signals="; ".join(run.missing))  # fmt: skip
+            for change in decision.changes:
+                moved |= self._take_change(run.policy, change, run.due)
+            run.schedule_next(now)
+        if moved:
+            self._settle(now)
+
+    def _seen_by(self, policy: PeacePolicy) -> list[Vm]:
+        if policy.mode is Mode.ENFORCE:
+            return [vm for vm in self._vms if vm.governor is policy]
+        return [
+            vm for vm in self._vms
+            if not vm.obstacle and any(each is policy for each in vm.standing.observers)
+        ]  # fmt: skip
+
+    def _take_change(self, policy: PeacePolicy, change: Change, at: float) -> bool:
+        vm = self._vms.get(change.uid)
+        if vm is None:
+            return False
+        if policy.mode is Mode.OBSERVE:
+            log.info("would adjust", vm=vm.full_name, policy=policy.name, rule=change.rule,
+                     old=change.old, new=change.new)  # fmt: skip
+            return False
+        vm.nice = change.new
+        vm.changed_at = at
+        vm.reason = f"{policy.name}/{change.rule}: nice {change.old} to {change.new}"
+        return True
+
+    def _settle(self, now: float) -> None:
+        self._settler.settle(self._vms, now)
+
+    # --- report ---
+
+    def _answer(self, request: Mapping[str, object]) -> Answer:
+        answers: Mapping[str, Callable[[Mapping[str, object]], Answer]] = {
+            "list": self._answer_list,
+            "explain": self._answer_explain,
+        }
+        answer = answers.get(str(request.get("ask")))
+        return answer(request) if answer else {"error": f"unknown question {request.get('ask')!r}"}
+
+    def _answer_list(self, _: Mapping[str, object]) -> Answer:
+        self._sensors.read(clock(), self._vms, frozenset())
+        return {"vms": [row(vm, self._sensors.recent(vm), clock()) for vm in self._vms]}
+
+    def _answer_explain(self, request: Mapping[str, object]) -> Answer:
+        vm = find_vm(self._vms, str(request.get("vm")))
+        if isinstance(vm, str):
+            return {"error": vm}
+        runs = {run.policy.name: run for run in self._passes}
+        policies = [p for p in (vm.standing.governor, *vm.standing.observers) if p]
+        lines = [f"{vm.full_name} (pid {vm.pid}): {vm.state}, nice {vm.nice}"]
+        lines.append(f"last change: {vm.reason or 'none'}")
+        if vm.obstacle:
+            lines.append(f"left alone: {vm.obstacle.reason}")
+        if vm.suspended:
+            lines.append(f"left alone: {self._options.run_dir.stop_file} exists")
+        for policy in policies:
+            trace = runs[policy.name].trace
+            lines += trace.explain(vm.uid) if trace else [f"policy {policy.name}: no pass yet"]
+        lines += [f"policy {policy.name} selects it too, and is outranked"
+                  for policy in vm.standing.outranked]  # fmt: skip
+        if not policies:
+            lines.append("no policy in force selects it")
+        return {"lines": lines}
+
+
+def _raise_descriptor_limit() -> None:
+    """About ten descriptors a VM are kept: take all that the host allows."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

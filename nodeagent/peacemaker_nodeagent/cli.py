@@ -1,0 +1,226 @@
+"""The command line `peacemaker-agent`.
+
+Exit codes: 0 done; 1 it could not be done; 2 the user's input is wrong, and nothing was touched.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import asdict
+from typing import Final, NoReturn, cast
+
+import click
+from peacemaker.parse import PolicyError
+
+from peacemaker import __version__
+from peacemaker.claim import FULL_CLAIM_PERCENT
+from peacemaker_nodeagent import log
+from peacemaker_nodeagent.adopt import adopt
+from peacemaker_nodeagent.agent import Agent, Options, clock
+from peacemaker_nodeagent.cgroup import DEFAULT_MOUNT, CgroupError, Membership, find_hierarchy
+from peacemaker_nodeagent.discover import Scanner, describe
+from peacemaker_nodeagent.labels import Labels, LabelsError
+from peacemaker_nodeagent.own_cgroup import CgroupEnded
+from peacemaker_nodeagent.peace_list import Vm
+from peacemaker_nodeagent.policy_files import PolicyFiles
+from peacemaker_nodeagent.proc import ProcessEnded, boot_id
+from peacemaker_nodeagent.records import Journal
+from peacemaker_nodeagent.restore import restore_records
+from peacemaker_nodeagent.run_dir import DEFAULT_RUN_DIR, AgentRuns, RunDir
+from peacemaker_nodeagent.sense import SHORTEST_SPAN, Sensors
+from peacemaker_nodeagent.server import AgentUnreachable, ask
+from peacemaker_nodeagent.view import Row, render, row
+
+WRONG_INPUT: Final = 2
+
+_run_dir = click.option(
+    "--run-dir",
+    default=DEFAULT_RUN_DIR,
+    show_default=True,
+    help="Directory of the lock, the socket, the records of thread nices and the stop file.",
+)
+_cgroup_mount = click.option(
+    "--cgroup-mount", default=DEFAULT_MOUNT, show_default=True, help="Where cgroups are mounted."
+)
+_below = click.option(
+    "--below", default="/", show_default=True, help="Only VMs in cgroups below this path."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="peacemaker-agent")
+def main() -> None:
+    """Keep the CPU peace between the QEMU virtual machines of this host, by policy.
+
+    Shell completion: eval "$(_PEACEMAKER_AGENT_COMPLETE=bash_source peacemaker-agent)"
+    """
+
+
+@main.command()
+@click.option(
+    "--policy", "policies", multiple=True, required=True,
+    help="A file of PeacePolicies, or a directory of *.yaml. May be given several times.",
+)  # fmt: skip
+@click.option("--labels", help="YAML file that maps namespace/name to a VM's labels.")
+@click.option(
+    "--max-claim-percent", type=click.IntRange(FULL_CLAIM_PERCENT, 10_000),
+    default=FULL_CLAIM_PERCENT, show_default=True,
+    help="How far favoured VMs may grow their common claim beside ordinary processes.",
+)  # fmt: skip
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info",
+    show_default=True,
+)  # fmt: skip
+@click.option("--check", is_flag=True, help="Only check the policies and labels, then exit.")
+@_run_dir
+@_cgroup_mount
+@_below
+def run(
+    policies: tuple[str, ...],
+    labels: str | None,
+    max_claim_percent: int,
+    log_level: str,
+    check: bool,
+    run_dir: str,
+    cgroup_mount: str,
+    below: str,
+) -> None:
+    """Keep the peace until SIGTERM. Values are left as they are at the end; `restore` undoes them.
+
+    While the file RUN_DIR/stop exists, everything is restored and the agent rests.
+    """
+    log.set_up(log_level)
+    if check:
+        _check(policies, labels)
+        return
+    options = Options(
+        policies=policies,
+        labels=labels,
+        cgroup_mount=cgroup_mount,
+        below=below,
+        run_dir=RunDir(run_dir),
+        max_claim_percent=max_claim_percent,
+    )
+    try:
+        agent = Agent(options)
+    except (PolicyError, LabelsError) as error:
+        _fail(error, WRONG_INPUT)
+    except (CgroupError, AgentRuns, PermissionError) as error:
+        _fail(error)
+    agent.run()
+
+
+def _check(policies: tuple[str, ...], labels: str | None) -> None:
+    try:
+        found = PolicyFiles(policies).policies()
+        Labels(labels)
+    except (PolicyError, LabelsError) as error:
+        _fail(error, WRONG_INPUT)
+    for policy in found:
+        click.echo(f"{policy.name}: {policy.mode.value}, {len(policy.rules)} rules, fine")
+
+
+@main.command("list")
+@click.option("--pid", type=int, help="Only the VM of this QEMU process.")
+@click.option("-o", "output", type=click.Choice(["table", "wide", "json"]), default="table")
+@_run_dir
+@_cgroup_mount
+@_below
+def list_vms(pid: int | None, output: str, run_dir: str, cgroup_mount: str, below: str) -> None:
+    """Show the VMs: the running agent's list, or without one what a look around finds."""
+    try:
+        answer = ask(RunDir(run_dir).socket, {"ask": "list"})
+        rows = cast("list[Row]", answer["vms"])
+    except AgentUnreachable:
+        click.echo("no agent runs: this is what is there now", err=True)
+        rows = _look_around(run_dir, cgroup_mount, below)
+    except PermissionError as error:
+        _fail(error)
+    rows = sorted(rows, key=lambda each: (str(each["vm"]), int(str(each["pid"]))))
+    if pid is not None:
+        rows = [each for each in rows if each["pid"] == pid]
+        if not rows:
+            _fail(f"process {pid} is no VM of this node")
+    click.echo(render(rows, output))
+
+
+def _look_around(run_dir: str, cgroup_mount: str, below: str) -> list[Row]:
+    """The same rows without an agent: two readings, a second apart; nothing is written."""
+    try:
+        hierarchy = find_hierarchy(cgroup_mount)
+        found = describe(Scanner().scan(clock()), Membership(hierarchy), below)
+        journal = Journal(RunDir(run_dir).journal, boot_id())
+    except (CgroupError, PermissionError) as error:
+        _fail(error)
+    sensors = Sensors(hierarchy)
+    vms: list[Vm] = []
+    for each in found:
+        try:
+            vm = adopt(each, hierarchy, journal, {}, clock())
+            sensors.add(vm, clock())
+        except (ProcessEnded, CgroupEnded):
+            continue
+        vms.append(vm)
+    if vms:
+        time.sleep(SHORTEST_SPAN)
+    present = sensors.read(clock(), vms, frozenset()).vms
+    return [row(vm, sensors.recent(vm), clock()) for vm in vms if vm.uid in present]
+
+
+@main.command()
+@click.argument("vm")
+@_run_dir
+def explain(vm: str, run_dir: str) -> None:
+    """Tell rule by rule what the last pass thought of VM (its name, namespace/name or pid)."""
+    try:
+        answer = ask(RunDir(run_dir).socket, {"ask": "explain", "vm": vm})
+    except (AgentUnreachable, PermissionError) as error:
+        _fail(error)
+    if "error" in answer:
+        _fail(answer["error"])
+    click.echo("\n".join(cast("list[str]", answer["lines"])))
+
+
+@main.command()
+@click.option("-o", "output", type=click.Choice(["table", "json"]), default="table")
+@_run_dir
+@_cgroup_mount
+@_below
+def restore(output: str, run_dir: str, cgroup_mount: str, below: str) -> None:
+    """Put back every nice and weight that an agent left and that is still ours.
+
+    Refused while an agent runs (touch RUN_DIR/stop makes that one restore and rest).
+    """
+    directory = RunDir(run_dir)
+    try:
+        hierarchy = find_hierarchy(cgroup_mount)
+        lock = directory.lock()
+    except AgentRuns as error:
+        _fail(f"{error}: touch {directory.stop_file} makes it restore everything and rest")
+    except (CgroupError, PermissionError) as error:
+        _fail(error)
+    outcomes = list(restore_records(hierarchy, Journal(directory.journal, boot_id()), below))
+    os.close(lock)
+    if output == "json":
+        click.echo(json.dumps([asdict(outcome) for outcome in outcomes], indent=2))
+    else:
+        for outcome in outcomes:
+            for step in outcome.steps:
+                note = f" ({step.note})" if step.note else ""
+                click.echo(f"{outcome.subject}: {step.what} {step.found} -> {step.now}{note}")
+            if outcome.problem:
+                click.echo(f"{outcome.subject}: {outcome.problem}")
+        restored = sum(1 for outcome in outcomes if outcome.steps)
+        left = sum(1 for outcome in outcomes if outcome.problem)
+        click.echo(f"{restored} restored, {left} left alone")
+    if any(outcome.problem for outcome in outcomes):
+        sys.exit(1)
+
+
+def _fail(error: object, code: int = 1) -> NoReturn:
+    """End with the error alone: a traceback is for our mistakes, not for the user's."""
+    click.echo(str(error), err=True)
+    sys.exit(code)

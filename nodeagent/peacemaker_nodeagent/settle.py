@@ -1,0 +1,188 @@
+"""Settling: bring every VM to what its governor's nice means, and keep it there.
+
+Called after anything that may move a weight (a VM, a policy, a decision) and every 15 seconds for
+its own sake: read back, judge what others wrote, guard the claim, write what differs.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Final, TypeVar
+
+from peacemaker.claim import Claimant, guard, is_off
+from peacemaker_nodeagent import log
+from peacemaker_nodeagent.act import Actuator, thread_nices
+from peacemaker_nodeagent.cgroup import Hierarchy
+from peacemaker_nodeagent.drift import THREAD_CORRECTIONS, Finding, judge
+from peacemaker_nodeagent.own_cgroup import CgroupEnded, OwnCgroup, read_foreign_weight
+from peacemaker_nodeagent.peace_list import Obstacle, State, Vm
+from peacemaker_nodeagent.proc import ProcessEnded, is_sched_other
+
+_T = TypeVar("_T")
+_CPU_IDLE: Final = "CpuIdle: cpu.idle is set on its cgroup, which then has no weight"
+
+
+class Settler:
+    """Holds what settling needs from one time to the next: the writer and the hierarchy."""
+
+    def __init__(self, actuator: Actuator, hierarchy: Hierarchy, max_claim_percent: int) -> None:
+        self._actuator = actuator
+        self._hierarchy = hierarchy
+        self._max_claim_percent = max_claim_percent
+
+    def settle(self, vms: Iterable[Vm], now: float) -> None:
+        """One settling of all the node's VMs; `now` in seconds since boot."""
+        governed = []
+        for vm in vms:
+            self._check_idle(vm)
+            if self._take_over(vm, now):
+                governed.append(vm)
+        findings = {vm.uid: self._attempt(vm, self._read_back, now) for vm in governed}
+        self._share_claims(governed)
+        for vm in governed:
+            if vm.governor is not None:
+                self._attempt(vm, self._write, findings[vm.uid])
+
+    def _attempt(
+        self, vm: Vm, step: Callable[[Vm, _T], Finding | None], argument: _T
+    ) -> Finding | None:
+        """One VM's trouble is its own: it is told, and the others go on."""
+        try:
+            return step(vm, argument)
+        except (ProcessEnded, CgroupEnded):
+            return None  # its pidfd tells of its end
+        except OSError as error:
+            if error.errno == errno.EINVAL and vm.own and vm.own.is_idle():
+                vm.obstacle = Obstacle(State.EXCLUDED, _CPU_IDLE)
+                return None
+            failure = f"WriteFailed: {error.strerror}"
+            if vm.write_failure != failure:
+                log.error("write failed", vm=vm.full_name, why=failure)
+            vm.write_failure = failure
+            return None
+
+    def _check_idle(self, vm: Vm) -> None:
+        if vm.obstacle and vm.obstacle.reason == _CPU_IDLE and vm.own and not vm.own.is_idle():
+            vm.obstacle = None
+
+    def _take_over(self, vm: Vm, now: float) -> bool:
+        """Hand-over, clamping, restoring: whether the VM is governed."""
+        governor = vm.governor
+        if governor is None:
+            if vm.is_touched:
+                why = vm.obstacle.reason if vm.obstacle else "no policy governs it"
+                self._attempt(vm, self._restore, "stopped" if vm.suspended else why)
+            return False
+        nice = governor.bounds.clamp(vm.nice)
+        if nice != vm.nice:
+            vm.reason = f"{governor.name}: nice {vm.nice} clamped to its bounds"
+            vm.nice = nice
+            vm.changed_at = now
+        return True
+
+    def _restore(self, vm: Vm, why: str) -> None:
+        self._actuator.restore(vm, why)
+        vm.write_failure = None
+        vm.reason = f"restored: {why}"
+
+    def _read_back(self, vm: Vm, now: float) -> Finding | None:
+        """Judge the weight found."""
+        if vm.own is None:
+            return None
+        found = vm.own.read_weight()
+        if found == 0 and vm.own.is_idle():
+            vm.obstacle = Obstacle(State.EXCLUDED, _CPU_IDLE)
+            return None
+        vm.weight_found = found
+        if vm.weight is None or vm.weight.is_ours(found):
+            return Finding.OURS
+        container = vm.placement.container
+        container_weight = read_foreign_weight(self._hierarchy, container) if container else None
+        finding, vm.drift = judge(vm.weight, found, container_weight, vm.drift, now)
+        if finding is Finding.REBASE:
+            log.info("rebase", vm=vm.full_name, old=vm.weight.baseline, new=found)
+            self._actuator.rebase(vm, vm.own, found)
+            vm.reason = f"new baseline {found}: somebody else wrote the weight"
+        elif finding is Finding.REASSERT:
+            log.info("reassert", vm=vm.full_name, found=found, ours=vm.weight.confirmed)
+        elif finding is Finding.CONTESTED:
+            self._contest(vm, f"weight {found} is not ours, for the third time in ten minutes")
+        return finding
+
+    def _share_claims(self, governed: Iterable[Vm]) -> None:
+        parents: dict[str, list[Vm]] = defaultdict(list)
+        for vm in governed:
+            if vm.governor and vm.placement.parent and vm.own and vm.baseline_weight:
+                parents[vm.placement.parent].append(vm)
+            else:
+                vm.share = None
+        for members in parents.values():
+            claimants = [
+                Claimant(vm.uid, vm.baseline_weight or 0, vm.nice, vm.baseline_nice)
+                for vm in members
+            ]
+            shares = guard(claimants, self._hierarchy.weights, self._max_claim_percent)
+            for vm in members:
+                vm.share = shares[vm.uid]
+
+    def _write(self, vm: Vm, finding: Finding | None) -> None:
+        if vm.own and vm.share:
+            self._write_weight(vm, vm.own, vm.share.weight, finding)
+        target = vm.thread_nice
+        nices = thread_nices(vm.process)
+        off = {tid: nice for tid, nice in nices.items() if nice != target and _is_other(tid)}
+        if moved := self._moved_by_others(vm, off):
+            if vm.drift.thread_corrections >= THREAD_CORRECTIONS:
+                self._contest(vm, f"somebody else sets its threads' nice again: {moved}")
+                return
+            log.warning("thread nice corrected", vm=vm.full_name, found=moved, ours=target)
+            vm.drift = vm.drift.with_thread_correction()
+        if off or vm.threads:
+            self._actuator.set_threads(vm, off, vm.reason)
+        vm.settled_threads = set(nices)
+        vm.write_failure = None
+
+    def _write_weight(self, vm: Vm, own: OwnCgroup, weight: int, finding: Finding | None) -> None:
+        """Write the weight if it is off, or else only the nice that it stands for."""
+        found = vm.weight_found or 0
+        if finding is Finding.WAIT and vm.weight and not is_off(vm.weight.confirmed, weight):
+            return
+        if is_off(found, weight):
+            why = "put back after a reset to the baseline"
+            self._actuator.set_weight(
+                vm, own, weight, why if finding is Finding.REASSERT else vm.reason
+            )
+        elif vm.nice != (vm.weight.nice if vm.weight else vm.baseline_nice):
+            self._actuator.set_weight(vm, own, found, vm.reason)
+
+    def _moved_by_others(self, vm: Vm, off: dict[int, int]) -> str:
+        """Threads that we left at our nice and find at another, in words; empty if none."""
+        ours = vm.threads.confirmed if vm.threads else vm.baseline_nice
+        moved = (
+            f"{tid} at {nice}"
+            for tid, nice in off.items()
+            if tid in vm.settled_threads and nice != ours
+        )
+        return ", ".join(moved)
+
+    def _contest(self, vm: Vm, why: str) -> None:
+        """Hands off: nice goes back, the weight stays as it was found."""
+        reason = f"Contested: {why}"
+        log.warning("contested", vm=vm.full_name, why=why)
+        self._actuator.restore_threads(vm, reason)
+        if vm.own:
+            vm.own.remove_record()
+        vm.weight = None
+        vm.share = None
+        vm.nice = vm.baseline_nice
+        vm.obstacle = Obstacle(State.CONTESTED, reason)
+        vm.reason = reason
+
+
+def _is_other(tid: int) -> bool:
+    try:
+        return is_sched_other(tid)
+    except ProcessLookupError:
+        return False

@@ -1,0 +1,97 @@
+"""What people and programs see of a VM: one row, and the tables made of rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from peacemaker_nodeagent.peace_list import State, Vm
+
+Row = Mapping[str, object]
+
+_TABLE: Final = (
+    *(("VM", "vm"), ("PID", "pid"), ("STATE", "state"), ("POLICY", "policy"), ("NICE", "nice")),
+    *(("EFFECTIVE", "effectiveNice"), ("WEIGHT", "weight"), ("BASELINE", "baseline")),
+    *(("USAGE", "usage"), ("WAIT", "wait"), ("REASON", "reason")),
+)
+_WIDE: Final = (
+    *_TABLE[:-1],
+    *(("VCPUS", "vcpus"), ("WANTED", "wanted"), ("FLOORED", "floored"), ("SINCE", "since")),
+    *(("REASSERTS", "reasserts"), ("REBASES", "rebases"), ("CGROUP", "cgroup")),
+    _TABLE[-1],
+)
+
+
+def row(vm: Vm, signals: Mapping[str, object], now: float) -> Row:
+    """All there is to say of a VM: `usage` in cores, `wait` 0-1, `since` in seconds."""
+    governor = vm.governor
+    return {
+        "vm": vm.full_name,
+        "namespace": vm.namespace,
+        "name": vm.name,
+        "pid": vm.pid,
+        "uid": vm.uid,
+        "state": vm.state.value,
+        "policy": governor.name if governor else None,
+        "nice": vm.nice,
+        "effectiveNice": vm.effective_nice,
+        "weight": vm.own.read_weight() if vm.own else None,
+        "baseline": vm.baseline_weight,
+        "wanted": round(vm.share.wanted, 1) if vm.share else None,
+        "floored": vm.share.floored if vm.share else False,
+        "vcpus": vm.vcpus,
+        "usage": signals.get("usage"),
+        "wait": signals.get("wait"),
+        "since": None if vm.changed_at is None else now - vm.changed_at,
+        "reasserts": vm.drift.reasserts,
+        "rebases": vm.drift.rebases,
+        "cgroup": vm.placement.own or vm.placement.path,
+        "reason": _reason(vm),
+    }
+
+
+def _reason(vm: Vm) -> str:
+    if vm.obstacle:
+        return vm.obstacle.reason
+    if vm.write_failure:
+        return vm.write_failure
+    if vm.state is State.UNMANAGED and not vm.reason:
+        return "stopped" if vm.suspended else "no policy governs it"
+    return vm.reason
+
+
+def find_vm(vms: Iterable[Vm], wanted: str) -> Vm | str:
+    """The VM of this name, namespace/name or pid; or what is wrong with the name."""
+    found = [vm for vm in vms if wanted in (vm.name, vm.full_name, str(vm.pid))]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(f"{vm.full_name} (pid {vm.pid})" for vm in found)
+        return f"{wanted!r} could be {names}: say which by its pid"
+    return f"no VM {wanted!r} on this node: `peacemaker-agent list` shows those there are"
+
+
+def render(rows: Sequence[Row], output: str) -> str:
+    """Rows as a table, a wide one, or JSON."""
+    if output == "json":
+        return json.dumps(rows, indent=2)
+    columns = _WIDE if output == "wide" else _TABLE
+    lines = [[title for title, _ in columns]]
+    lines += [[_cell(each[key]) for _, key in columns] for each in rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def _cell(value: object) -> str:
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.2f}"
+    # A tenant chooses names: nothing that moves a cursor reaches the terminal.
+    return "".join(c if c.isprintable() else "?" for c in str(value))

@@ -1,0 +1,230 @@
+"""The engine: `decide(policy, snapshot, memory)`.
+
+Pure and deterministic: no clock, no I/O, no state of its own. The agent, policy tests and
+simulation call this same function.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from peacemaker.cel import Expression, Missing
+from peacemaker.duration import format_duration
+from peacemaker.memory import Memory, RuleMemory, Shadow
+from peacemaker.nice import priority
+from peacemaker.policy import Action, Add, Mode, PeacePolicy, Rule, Set, Toward
+from peacemaker.snapshot import Snapshot, VmView
+from peacemaker.trace import PassTrace, RuleTrace, Verdict, VmTrace
+
+_NO_MEMORY = Memory()
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A rule moves a VM's nice from `old` to `new`."""
+
+    uid: str
+    old: int
+    new: int
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a pass decided. An Observe policy's changes are what it would do."""
+
+    changes: tuple[Change, ...]
+    memory: Memory
+    trace: PassTrace
+
+
+def decide(policy: PeacePolicy, snapshot: Snapshot, memory: Memory = _NO_MEMORY) -> Decision:
+    """Evaluate one policy once.
+
+    `snapshot.vms` are the VMs that the policy governs, or for an Observe policy would govern.
+    Every rule sees this one snapshot. The returned memory belongs to the policy's next pass.
+    """
+    vms = _as_seen(policy, snapshot, memory)
+    variables = _Variables(snapshot, vms)
+    changes: dict[str, Change] = {}
+    rules: dict[str, RuleMemory] = {}
+    traces = []
+    for rule in policy.rules:
+        state, trace = _advance(rule, memory.rule(rule), variables, snapshot.now)
+        if state.active:
+            picked, verdicts = _pick(rule, vms, variables)
+            for vm in picked:
+                outcome = _move(policy, rule, vm, snapshot.now, changes)
+                if isinstance(outcome, Change):
+                    changes[vm.uid] = outcome
+                    verdicts[vm.uid] = VmTrace(
+                        Verdict.ADJUSTED, f"nice {outcome.old} to {outcome.new}"
+                    )
+                else:
+                    verdicts[vm.uid] = outcome
+            trace = replace(trace, vms=verdicts)
+        rules[rule.name] = state
+        traces.append(trace)
+    shadows = _shadows(policy, vms, changes.values(), snapshot.now)
+    return Decision(
+        changes=tuple(changes.values()),
+        memory=Memory(rules=rules, shadows=shadows),
+        trace=PassTrace(policy, snapshot.now, tuple(traces)),
+    )
+
+
+class _Variables:
+    """The CEL variables of one pass; a VM's is built once, when an expression first asks."""
+
+    __slots__ = ("_by_uid", "_snapshot", "_vms")
+
+    def __init__(self, snapshot: Snapshot, vms: Sequence[VmView]) -> None:
+        self._snapshot = snapshot
+        self._vms = vms
+        self._by_uid: dict[str, Mapping[str, object]] = {}
+
+    def node(self, expression: Expression) -> Mapping[str, object]:
+        """For `when` and `until`: `node`, and `vms` if the expression may speak of them."""
+        if "vms" not in expression.text:
+            return {"node": self._snapshot.node}
+        return {"node": self._snapshot.node, "vms": [self.vm(vm)["vm"] for vm in self._vms]}
+
+    def vm(self, vm: VmView) -> Mapping[str, object]:
+        """For `where` and the order: `vm`."""
+        known = self._by_uid.get(vm.uid)
+        if known is None:
+            now = self._snapshot.now
+            age = now - vm.started
+            known = self._by_uid[vm.uid] = {
+                "vm": {
+                    **vm.signals,
+                    "age": age,
+                    "nice": vm.nice,
+                    "priority": priority(vm.nice),
+                    "sinceChange": age if vm.changed_at is None else now - vm.changed_at,
+                }
+            }
+        return known
+
+
+def _as_seen(policy: PeacePolicy, snapshot: Snapshot, memory: Memory) -> tuple[VmView, ...]:
+    """An Observe policy sees its own hypothetical nice, which starts at the baseline."""
+    if policy.mode is Mode.ENFORCE:
+        return snapshot.vms
+    seen = []
+    for vm in snapshot.vms:
+        shadow = memory.shadows.get(vm.uid, Shadow(policy.bounds.clamp(vm.baseline_nice)))
+        seen.append(replace(vm, nice=shadow.nice, changed_at=shadow.changed_at))
+    return tuple(seen)
+
+
+def _shadows(
+    policy: PeacePolicy, vms: Iterable[VmView], changes: Iterable[Change], now: float
+) -> Mapping[str, Shadow]:
+    if policy.mode is Mode.ENFORCE:
+        return {}
+    shadows = {vm.uid: Shadow(vm.nice, vm.changed_at) for vm in vms}
+    shadows.update((change.uid, Shadow(change.new, now)) for change in changes)
+    return shadows
+
+
+def _advance(
+    rule: Rule, state: RuleMemory, variables: _Variables, now: float
+) -> tuple[RuleMemory, RuleTrace]:
+    """The rule's timers after this pass. An `until` that holds, or has no value, ends the rule."""
+    until = _condition(rule.until, variables) if rule.until else None
+    ended = rule.until is not None and until is not False
+    if state.active and rule.until and not ended:
+        return state, RuleTrace(rule, None, until, None, active=True)
+    when = _condition(rule.when, variables)
+    if when is not True:
+        return state.with_state(None, active=False), RuleTrace(
+            rule, when, until, None, active=False
+        )
+    starts = state.held_since is None or (state.active and ended)
+    held_since = now if starts or state.held_since is None else state.held_since
+    active = now - held_since >= rule.for_ and not ended
+    return (
+        state.with_state(held_since, active),
+        RuleTrace(rule, when, until, now - held_since, active),
+    )
+
+
+def _condition(expression: Expression, variables: _Variables) -> bool | Missing:
+    value = expression.evaluate(variables.node(expression))
+    return value if isinstance(value, Missing) else value is True
+
+
+def _pick(
+    rule: Rule, vms: Sequence[VmView], variables: _Variables
+) -> tuple[list[VmView], dict[str, VmTrace]]:
+    """`where` filters, the order sorts, `count` cuts. Bounds and cooldown play no part here."""
+    pick = rule.pick
+    verdicts: dict[str, VmTrace] = {}
+    ranked: list[tuple[tuple[float, float, float, str], VmView]] = []
+    for vm in vms:
+        if pick.where:
+            holds = pick.where.evaluate(variables.vm(vm))
+            if holds is not True:
+                verdicts[vm.uid] = _unpicked(holds)
+                continue
+        value: float = 0.0
+        if pick.order:
+            found = pick.order.evaluate(variables.vm(vm))
+            if isinstance(found, Missing) or math.isnan(found):
+                verdicts[vm.uid] = _unpicked(found)
+                continue
+            value = float(found)
+        ranked.append((_rank(vm, value, pick.highest), vm))
+    ranked.sort()
+    cut = len(ranked) if pick.count is None else pick.count
+    for _, vm in ranked[cut:]:
+        verdicts[vm.uid] = VmTrace(Verdict.NOT_PICKED)
+    return [vm for _, vm in ranked[:cut]], verdicts
+
+
+def _rank(vm: VmView, value: float, highest: bool) -> tuple[float, float, float, str]:
+    """The total order of a pick: the value, the PriorityClass, older start, then the UID."""
+    sign = -1 if highest else 1
+    return (sign * value, sign * vm.priority_class, vm.started, vm.uid)
+
+
+def _unpicked(value: bool | float | Missing) -> VmTrace:
+    if isinstance(value, Missing):
+        return VmTrace(Verdict.NO_VALUE, "" if value.kind == "label" else value.text)
+    return VmTrace(Verdict.FILTERED) if value is False else VmTrace(Verdict.NO_VALUE, "NaN")
+
+
+def _move(
+    policy: PeacePolicy, rule: Rule, vm: VmView, now: float, changes: Mapping[str, Change]
+) -> Change | VmTrace:
+    """The change that the rule makes to a picked VM, or what held it."""
+    if earlier := changes.get(vm.uid):
+        return VmTrace(Verdict.ALREADY_ADJUSTED, f"by {earlier.rule}")
+    if vm.changed_at is not None and now - vm.changed_at < rule.cooldown:
+        return VmTrace(
+            Verdict.COOLDOWN,
+            f"changed {now - vm.changed_at:.0f}s ago, cooldown {format_duration(rule.cooldown)}",
+        )
+    aim = _aim(rule.action, vm.nice)
+    new = policy.bounds.clamp(aim)
+    if new != vm.nice:
+        return Change(vm.uid, vm.nice, new, rule.name)
+    if aim != new:
+        bounds = policy.bounds
+        return VmTrace(Verdict.BOUND, f"nice {vm.nice}, bounds {bounds.min}..{bounds.max}")
+    return VmTrace(Verdict.UNMOVED, f"nice {vm.nice}")
+
+
+def _aim(action: Action, nice: int) -> int:
+    """Where the action leads from this nice, before the bounds."""
+    match action:
+        case Add():
+            return nice + action.nice
+        case Set():
+            return action.nice
+        case Toward():
+            distance = action.value - nice
+            return nice + max(-action.step, min(action.step, distance))
