@@ -8,9 +8,8 @@ This is the only module that knows the CEL library. Each expression meets two en
   is told as `Missing`, and never reads as 0.
 """
 
-import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
@@ -18,14 +17,12 @@ from typing import Any, Literal
 
 from cel_expr_python import cel  # type: ignore[import-untyped]
 
-from peacemaker.celtypes import PACKAGE, STRUCTS, Checked, DecodeError, struct_pool
+from peacemaker.celerrors import TOO_DEEP, explain, type_name, without_code
+from peacemaker.celtypes import PACKAGE, Checked, DecodeError, struct_pool
 from peacemaker.signals import SIGNALS
 
 MAX_LENGTH = 4096
 """Characters of an expression."""
-
-MAX_DEPTH = 32
-"""Levels that an expression may nest; CEL's parser holds this limit itself."""
 
 
 class Scope(Enum):
@@ -109,7 +106,7 @@ class Expression:
         try:
             value = self._program.eval(variables.activation).plain_value()
         except RuntimeError as error:  # how the library tells that the budget is used up
-            return Missing("error", _without_code(str(error)))
+            return Missing("error", without_code(str(error)))
         # An error is a value too, whose plain value is its text; no expression returns text.
         if type(value) in self._types:
             return value  # type: ignore[no-any-return]
@@ -118,13 +115,13 @@ class Expression:
     def _missing(self, error: str, variables: Mapping[str, object]) -> Missing:
         key = _ABSENT_KEY.search(error)
         if key is None:
-            return Missing("error", _without_code(error))
+            return Missing("error", without_code(error))
         absent = {name: _first_absent(name, variables) for name in sorted(self.signals)}
         if key[1] in absent.values():
             return Missing("signal", ", ".join(name for name, part in absent.items() if part))
         if "vm.labels" in self.signals:
             return Missing("label", key[1])
-        return Missing("error", _without_code(error))
+        return Missing("error", without_code(error))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Expression) and self._key() == other._key()
@@ -151,9 +148,9 @@ def compile_expression(text: str, scope: Scope, returns: Returns) -> Expression:
         checked = Checked(compiled.serialize())
         program = _runner().compile(text, disable_check=True)
     except DecodeError:
-        raise ExpressionError(_TOO_DEEP) from None
+        raise ExpressionError(TOO_DEEP) from None
     except (RuntimeError, UnicodeEncodeError) as error:
-        raise _explained(str(error), text, scope) from None
+        raise ExpressionError(*explain(str(error), text, scope.value)) from None
     untyped = checked.untyped()
     if untyped is not None:
         raise ExpressionError(
@@ -164,7 +161,7 @@ def compile_expression(text: str, scope: Scope, returns: Returns) -> Expression:
     found = compiled.return_type().name()
     if found not in returns.value:
         allowed = "true or false" if returns is Returns.BOOL else "a number"
-        raise ExpressionError(f"the result is {_type_name(found)}, allowed {allowed}")
+        raise ExpressionError(f"the result is {type_name(found)}, allowed {allowed}")
     return Expression(text, scope, returns, checked.signals(), program)
 
 
@@ -211,14 +208,7 @@ def _runner() -> Any:
     return cel.NewEnv(variables=dict.fromkeys(("node", "vm", "vms"), cel.Type.DYN))
 
 
-# --- what evaluation says ---
-
 _ABSENT_KEY = re.compile(r'Key not found in map : "(.*)"', flags=re.DOTALL)
-
-
-def _without_code(error: str) -> str:
-    """Drop the library's status code: "INTERNAL: text [INTERNAL]" is told as "text"."""
-    return re.sub(r"^[A-Z_]+: | \[[A-Z_]+\]$", "", error)
 
 
 def _first_absent(name: str, variables: Mapping[str, object]) -> str | None:
@@ -235,100 +225,6 @@ def _first_absent(name: str, variables: Mapping[str, object]) -> str | None:
                 return part
             value = value[part]
     return None
-
-
-# --- what the checker says, in the words of a policy's author ---
-
-_CHECK_ERROR = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): (.*?)(?: \[[A-Z_]+\])?$", re.MULTILINE)
-_TOO_DEEP = f"nests deeper than {MAX_DEPTH} levels (a chain of operators nests too)"
-_FUNCTIONS = (
-    *("all", "contains", "double", "endsWith", "exists", "exists_one", "filter", "has", "int"),
-    *("map", "matches", "size", "startsWith", "string"),
-)
-
-
-def _explained(error: str, text: str, scope: Scope) -> ExpressionError:
-    """Turn the library's text into the first error of it, in order of position."""
-    found = [
-        (int(line), int(column), message)
-        for line, column, message in _CHECK_ERROR.findall(error)
-        if "*error*" not in message  # follows from another one
-    ]
-    # What the library cannot place it puts at -1:-1; it says little beside what has a place.
-    found = [error for error in found if error[0] > 0] or [(1, 1, message) for *_, message in found]
-    line, column, message = min(found, default=(1, 1, _without_code(error)))
-    if "recursion" in message:
-        return ExpressionError(_TOO_DEEP, line, column)
-    for pattern, explain in _EXPLANATIONS:
-        if match := pattern.fullmatch(message):
-            column = _start_of(match, text.split("\n")[line - 1], column)
-            return ExpressionError(_shortened(explain(match, scope)), line, column)
-    return ExpressionError(_shortened(message), line, column)
-
-
-def _start_of(match: re.Match[str], line: str, column: int) -> int:
-    """Return where the name of the error begins; the library points at its dot or parenthesis."""
-    name = match[1].partition(".")[0]
-    if match.re is _UNKNOWN_FIELD:
-        found = line.find(name, column - 1)
-    elif match.re is _UNKNOWN_NAME:
-        found = line.rfind(name, 0, column - 1 + len(name))
-    else:
-        return column
-    return column if found < 0 else found + 1
-
-
-def _shortened(message: str) -> str:
-    printable = "".join(
-        letter if letter.isprintable() else ascii(letter)[1:-1] for letter in message[:200]
-    )
-    return printable.removeprefix("Syntax error: ").partition(" expecting ")[0]
-
-
-def _unknown_field(match: re.Match[str], _scope: Scope) -> str:
-    prefix = STRUCTS.get(match[2].removeprefix(f"{PACKAGE}."), match[2])
-    name = f"{prefix}.{match[1]}"
-    return f"unknown signal {name}{_did_you_mean(name, list(SIGNALS))}"
-
-
-def _unknown_name(match: re.Match[str], scope: Scope) -> str:
-    name = match[1].partition(".")[0]
-    known = " and ".join(scope.value)
-    if name in ("vm", "node", "vms"):
-        hint = "; write vms.exists(v, ...) to look at the VMs" if name == "vm" else ""
-        return f"{name} is not known here (allowed {known}){hint}"
-    return f"unknown name {name} (allowed {known})" + _did_you_mean(
-        name, [*scope.value, *_FUNCTIONS]
-    )
-
-
-def _no_overload(match: re.Match[str], _scope: Scope) -> str:
-    operator = match[1].replace("_", " ").replace("@", "").strip()
-    operands = [_type_name(name) for name in re.split(r", (?![^(]*\))", match[2])]
-    message = f"{operator} cannot be used with {' and '.join(operands)}"
-    if {"int", "double"} <= set(re.findall(r"\w+", match[2])):
-        message += "; beside a double, write 2.0 for 2, or double(...) around an int"
-    return message
-
-
-_UNKNOWN_FIELD = re.compile(r"undefined field '(.*)' not found in struct '(.*)'")
-_UNKNOWN_NAME = re.compile(r"undeclared reference to '(.*)' \(in container ''\)")
-_NO_OVERLOAD = re.compile(r"found no matching overload for '(.*)' applied to '\((.*)\)'")
-_EXPLANATIONS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], Scope], str]], ...] = (
-    (_UNKNOWN_FIELD, _unknown_field),
-    (_UNKNOWN_NAME, _unknown_name),
-    (_NO_OVERLOAD, _no_overload),
-)
-
-
-def _did_you_mean(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1) if len(name) < 64 else []
-    return f"; did you mean {close[0]}?" if close else ""
-
-
-def _type_name(name: str) -> str:
-    struct = STRUCTS.get(name.removeprefix(f"{PACKAGE}."))
-    return f"all of {struct}" if struct else name.lower()
 
 
 def _line_and_column(text: str, offset: int) -> tuple[int, int]:

@@ -15,8 +15,8 @@ from google.protobuf.message import DecodeError, Message
 
 from peacemaker.signals import SIGNALS, SignalType
 
-PACKAGE = "package"
-"""Where the structs live: a word that CEL reserves, so that no expression can construct one."""
+PACKAGE = "in"
+"""Where the structs live: an operator of CEL, so that no expression can name or construct one."""
 
 STRUCTS = {"Node": "node", "NodePsi": "node.psi", "Vm": "vm", "VmPsi": "vm.psi"}
 """Each struct by its name, and the dotted name of the signals that are its fields."""
