@@ -20,7 +20,8 @@ from typing import Self
 from lab.measure import wait_for
 
 CGROUP_FS = Path("/sys/fs/cgroup")
-_REMOVE_TIMEOUT = 30.0
+REMOVE_TIMEOUT = 30.0
+"""Seconds that a killed process may take to leave its cgroup."""
 _serial = itertools.count(1)
 
 
@@ -159,8 +160,11 @@ class PodTree:
         """Remove all that was made, depth first, as soon as the processes in it have ended."""
         for group in reversed(self._made):
             for directory in group.directories:
-                what = f"the processes in {directory} to end"
-                wait_for(partial(_removed, directory), _REMOVE_TIMEOUT, what)
+                try:
+                    wait_for(partial(_removed, directory), REMOVE_TIMEOUT, "it to be empty")
+                except TimeoutError as error:
+                    stay = f"processes {sorted(group.pids())} in {group.path} do not end"
+                    raise TimeoutError(stay) from error
         self._made.clear()
 
     def _place(self, own: str, leaf: str, weight: int | None) -> Place:
@@ -184,8 +188,7 @@ class PodTree:
 
 def _down_to(path: str) -> Iterator[Group]:
     """The top cgroup, then each one on the way down to path, which comes last."""
-    yield Group("/")
-    yield from map(Group, itertools.accumulate(path.strip("/").split("/"), "{}/{}".format))
+    return map(Group, itertools.accumulate(path.split("/"), "{}/{}".format))
 
 
 def _pod_path(uid: str, naming: Naming, qos: str, prefix: str) -> str:

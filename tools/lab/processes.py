@@ -21,7 +21,7 @@ from typing import BinaryIO, Self, TypeVar
 from lab.cgroups import Group
 from lab.measure import cpu_time, wait_for
 
-TIMEOUT = 120.0
+TIMEOUT = 60.0
 """Seconds to wait for what takes well under one: QEMU in QEMU is twenty times slower."""
 
 _COMM_LENGTH = 15
@@ -116,10 +116,11 @@ def launch(
                 stdout=output,
                 stderr=output,
                 pass_fds=fds,
-                preexec_fn=enter,
+                preexec_fn=enter,  # noqa: PLW1509 - nothing that starts guests has threads
                 process_group=0,  # Ctrl-C on a terminal is for the one who started it
             )
         except subprocess.SubprocessError as error:
+            output.close()
             where = "its cgroup" if cgroup is None else cgroup.path
             raise RuntimeError(f"{argv[0]} could not enter {where} on CPUs {cpus}") from error
         if parent_comm is None:

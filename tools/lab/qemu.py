@@ -49,6 +49,12 @@ class Guest(Process):
         fd = self.wakes.fileno()
         return os.pread(fd, os.fstat(fd).st_size, 0)
 
+    def stop(self) -> None:
+        """Kill it if it runs; wait until it and its monitor are gone. Its stamps go with it."""
+        Process.stop(self)
+        if self.wakes is not None:
+            self.wakes.close()
+
     def wait_until_running(self) -> None:
         """Until all vCPU threads are there and, unless it is paused, the guest's code runs."""
         wait_for(self._runs, TIMEOUT, f"guest {self.namespace}/{self.name} to run")

@@ -61,8 +61,9 @@ eb fd                      ; jmp   -1                     should an NMI ever wak
 """
 
 # The PIT's channel 0 ticks every 1193 of its 1193182 Hz, and the vCPU halts between ticks. At each
-# wake it writes five bytes to port 0xe9: the ACPI PM timer's low 24 bits (the time now) and the PIT's
-# count (how far off the next tick is). Both run on one virtual clock: see lab.measure.wake_delays.
+# wake it writes five bytes to port 0xe9: the ACPI PM timer's low 24 bits (the time now) and the
+# PIT's count (how far off the next tick is). Both run on one virtual clock: lab.measure.wake_delays
+# makes delays of them.
 _TICK_AND_HALT = """
 66 67 c7 05 f0 00 e0 fe ff 01 00 00  ; mov dword [0xfee000f0], 0x1ff      local APIC on
 66 67 c7 05 50 03 e0 fe 00 07 00 00  ; mov dword [0xfee00350], 0x700      LINT0: from the PIC
@@ -156,7 +157,7 @@ def _machine_code(listing: str) -> bytes:
 
 @cache
 def image_fd(image: Image) -> int:
-    """A descriptor of the image in memory, which a child opens as /dev/fd/N: no file to clean up."""
+    """The image in memory, which a child that inherits it opens as /dev/fd/N: no file to remove."""
     fd = os.memfd_create(f"lab-{image.value}")
     os.write(fd, rom(image))
     return fd
