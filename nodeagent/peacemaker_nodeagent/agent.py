@@ -12,7 +12,7 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -34,12 +34,12 @@ from peacemaker_nodeagent.peace_list import PeaceList, State, Vm
 from peacemaker_nodeagent.policy_files import PolicyFiles
 from peacemaker_nodeagent.proc import ProcessEnded, boot_id
 from peacemaker_nodeagent.records import Journal
+from peacemaker_nodeagent.report import Reporter
 from peacemaker_nodeagent.restore import restore_records
 from peacemaker_nodeagent.run_dir import RunDir
 from peacemaker_nodeagent.sense import Sensors
-from peacemaker_nodeagent.server import Answer, Server
+from peacemaker_nodeagent.server import Server
 from peacemaker_nodeagent.settle import Settler
-from peacemaker_nodeagent.view import find_vm, row
 
 LOOK_EVERY: Final = 0.5
 HOUSEKEEPING_EVERY: Final = 15.0
@@ -92,7 +92,8 @@ class Agent:
         """Until SIGTERM or SIGINT. Values are left as they are: an upgrade changes no VM."""
         _raise_descriptor_limit()
         wakeups = self._catch_signals()
-        server = Server(self._options.run_dir.socket, self._answer, self._selector)
+        reporter = Reporter(self._options.node, self._vms, self._passes, self._sensors, clock)
+        server = Server(self._options.run_dir.socket, reporter.answer, self._selector)
         try:
             self._start()
             notify("READY=1")
@@ -282,6 +283,7 @@ class Agent:
 
     def _pass(self, due: Sequence[PolicyRun], now: float) -> None:
         """One pass of each policy that is due, on one reading."""
+        begin = time.thread_time()
         views = {run.policy.name: self._seen_by(run.policy) for run in due}
         wanted = {vm.uid: vm for vms in views.values() for vm in vms}
         reading = self._sensors.read(now, wanted.values(), self._passes.needs(due))
@@ -297,6 +299,7 @@ class Agent:
             run.schedule_next(now)
         if moved:
             self._settle(now)
+        self._passes.cpu_seconds += time.thread_time() - begin
 
     def _seen_by(self, policy: PeacePolicy) -> list[Vm]:
         if policy.mode is Mode.ENFORCE:
@@ -321,41 +324,6 @@ class Agent:
 
     def _settle(self, now: float) -> None:
         self._settler.settle(self._vms, now)
-
-    # --- report ---
-
-    def _answer(self, request: Mapping[str, object]) -> Answer:
-        answers: Mapping[str, Callable[[Mapping[str, object]], Answer]] = {
-            "list": self._answer_list,
-            "explain": self._answer_explain,
-        }
-        answer = answers.get(str(request.get("ask")))
-        return answer(request) if answer else {"error": f"unknown question {request.get('ask')!r}"}
-
-    def _answer_list(self, _: Mapping[str, object]) -> Answer:
-        self._sensors.read(clock(), self._vms, frozenset())
-        return {"vms": [row(vm, self._sensors.recent(vm), clock()) for vm in self._vms]}
-
-    def _answer_explain(self, request: Mapping[str, object]) -> Answer:
-        vm = find_vm(self._vms, str(request.get("vm")))
-        if isinstance(vm, str):
-            return {"error": vm}
-        runs = {run.policy.name: run for run in self._passes}
-        policies = [p for p in (vm.standing.governor, *vm.standing.observers) if p]
-        lines = [f"{vm.full_name} (pid {vm.pid}): {vm.state}, nice {vm.nice}"]
-        lines.append(f"last change: {vm.reason or 'none'}")
-        if vm.obstacle:
-            lines.append(f"left alone: {vm.obstacle.reason}")
-        if vm.suspended:
-            lines.append(f"left alone: {self._options.run_dir.stop_file} exists")
-        for policy in policies:
-            trace = runs[policy.name].trace
-            lines += trace.explain(vm.uid) if trace else [f"policy {policy.name}: no pass yet"]
-        lines += [f"policy {policy.name} selects it too, and is outranked"
-                  for policy in vm.standing.outranked]  # fmt: skip
-        if not policies:
-            lines.append("no policy in force selects it")
-        return {"lines": lines}
 
 
 def _raise_descriptor_limit() -> None:

@@ -13,10 +13,10 @@ from dataclasses import asdict
 from typing import Final, NoReturn, cast
 
 import click
-from peacemaker.parse import PolicyError
 
 from peacemaker import __version__
 from peacemaker.claim import FULL_CLAIM_PERCENT
+from peacemaker.parse import PolicyError
 from peacemaker_nodeagent import log
 from peacemaker_nodeagent.adopt import adopt
 from peacemaker_nodeagent.agent import Agent, Options, clock
@@ -32,7 +32,7 @@ from peacemaker_nodeagent.restore import restore_records
 from peacemaker_nodeagent.run_dir import DEFAULT_RUN_DIR, AgentRuns, RunDir
 from peacemaker_nodeagent.sense import SHORTEST_SPAN, Sensors
 from peacemaker_nodeagent.server import AgentUnreachable, ask
-from peacemaker_nodeagent.view import Row, render, row
+from peacemaker_nodeagent.view import Row, render, render_status, row
 
 WRONG_INPUT: Final = 2
 
@@ -187,6 +187,18 @@ def explain(vm: str, run_dir: str) -> None:
 @main.command()
 @click.option("-o", "output", type=click.Choice(["table", "json"]), default="table")
 @_run_dir
+def status(output: str, run_dir: str) -> None:
+    """Show the node's load, the policies in force and what they do."""
+    try:
+        answer = ask(RunDir(run_dir).socket, {"ask": "status"})
+    except (AgentUnreachable, PermissionError) as error:
+        _fail(error)
+    click.echo(json.dumps(answer, indent=2) if output == "json" else render_status(answer))
+
+
+@main.command()
+@click.option("-o", "output", type=click.Choice(["table", "json"]), default="table")
+@_run_dir
 @_cgroup_mount
 @_below
 def restore(output: str, run_dir: str, cgroup_mount: str, below: str) -> None:
@@ -222,5 +234,6 @@ def restore(output: str, run_dir: str, cgroup_mount: str, below: str) -> None:
 
 def _fail(error: object, code: int = 1) -> NoReturn:
     """End with the error alone: a traceback is for our mistakes, not for the user's."""
-    click.echo(str(error), err=True)
+    hint = ": run it as root" if isinstance(error, PermissionError) else ""
+    click.echo(f"{error}{hint}", err=True)
     sys.exit(code)

@@ -12,7 +12,7 @@ from peacemaker.policy import PeacePolicy
 from peacemaker.snapshot import Snapshot, VmView
 from peacemaker.trace import PassTrace
 from peacemaker_nodeagent.peace_list import Vm
-from peacemaker_nodeagent.sense import DELTA_SIGNALS, Reading, node_signals, vm_signals
+from peacemaker_nodeagent.readings import DELTA_SIGNALS, Reading, node_signals, vm_signals
 
 
 @dataclass(slots=True)
@@ -25,6 +25,7 @@ class PolicyRun:
     before: Reading | None = None
     trace: PassTrace | None = None
     missing: tuple[str, ...] = ()
+    passes: int = 0
 
     def run(self, reading: Reading, vms: Iterable[Vm], node: str, vm_count: int) -> Decision:
         """One pass over the policy's VMs, at its due time."""
@@ -47,6 +48,7 @@ class PolicyRun:
         signals = node_signals(reading.node, before.node if before else None, node, vm_count)
         decision = decide(self.policy, Snapshot(self.due, signals, tuple(views)), self.memory)
         self.memory, self.trace, self.before = decision.memory, decision.trace, reading
+        self.passes += 1
         # The first reading of a policy, or of a VM, has no deltas: that is no news.
         self.missing = tuple(
             name for name in decision.trace.missing if all_have_deltas or name not in DELTA_SIGNALS
@@ -67,9 +69,13 @@ class PolicyRun:
 
 
 class Passes:
-    """The policies in force, in the order in which they claim VMs."""
+    """The policies in force, in the order in which they claim VMs.
+
+    `cpu_seconds` is the CPU time that passes have taken so far, with all that they wrote.
+    """
 
     def __init__(self) -> None:
+        self.cpu_seconds = 0.0
         self._runs: dict[str, PolicyRun] = {}
 
     def __iter__(self) -> Iterator[PolicyRun]:

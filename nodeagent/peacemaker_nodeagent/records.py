@@ -201,7 +201,6 @@ class Journal:
     def __init__(self, directory: str, boot: str) -> None:
         self._directory = directory
         self.boot = boot
-        os.makedirs(directory, mode=0o700, exist_ok=True)
 
     def _path(self, key: ProcessKey) -> str:
         return f"{self._directory}/{key.pid}-{key.start}.json"
@@ -221,6 +220,7 @@ class Journal:
 
     def write(self, record: ThreadRecord) -> None:
         path = self._path(record.key)
+        os.makedirs(self._directory, mode=0o700, exist_ok=True)
         with open(f"{path}.new", "wb") as file:
             file.write(record.encode())
         os.replace(f"{path}.new", path)
@@ -231,6 +231,7 @@ class Journal:
 
     def processes(self) -> Iterator[ProcessKey]:
         """The processes that the journal has a file for, whole or not."""
-        for name in sorted(os.listdir(self._directory)):
+        names = os.listdir(self._directory) if os.path.isdir(self._directory) else ()
+        for name in sorted(names):
             if match := self._NAME.fullmatch(name):
                 yield ProcessKey(int(match[1]), int(match[2]))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
+from peacemaker_nodeagent.own_cgroup import CgroupEnded
 from peacemaker_nodeagent.peace_list import State, Vm
 
 Row = Mapping[str, object]
@@ -36,7 +37,7 @@ def row(vm: Vm, signals: Mapping[str, object], now: float) -> Row:
         "policy": governor.name if governor else None,
         "nice": vm.nice,
         "effectiveNice": vm.effective_nice,
-        "weight": vm.own.read_weight() if vm.own else None,
+        "weight": _weight(vm),
         "baseline": vm.baseline_weight,
         "wanted": round(vm.share.wanted, 1) if vm.share else None,
         "floored": vm.share.floored if vm.share else False,
@@ -49,6 +50,13 @@ def row(vm: Vm, signals: Mapping[str, object], now: float) -> Row:
         "cgroup": vm.placement.own or vm.placement.path,
         "reason": _reason(vm),
     }
+
+
+def _weight(vm: Vm) -> int | None:
+    try:
+        return vm.own.read_weight() if vm.own else None
+    except (CgroupEnded, OSError):
+        return None
 
 
 def _reason(vm: Vm) -> str:
@@ -77,6 +85,30 @@ def render(rows: Sequence[Row], output: str) -> str:
     if output == "json":
         return json.dumps(rows, indent=2)
     columns = _WIDE if output == "wide" else _TABLE
+    return _aligned(columns, rows)
+
+
+_POLICIES: Final = (
+    *(("POLICY", "name"), ("MODE", "mode"), ("GOVERNS", "governs"), ("OBSERVES", "observes")),
+    *(("PASSES", "passes"), ("NEXT", "nextPassIn"), ("ACTIVE", "activeRules")),
+    ("MISSING", "missingSignals"),
+)
+
+
+def render_status(status: Mapping[str, Any]) -> str:
+    """The answer to `status` for people."""
+    load1, load5, load15 = status["load"]
+    vms = ", ".join(f"{count} {state}" for state, count in status["vms"].items()) or "none"
+    lines = [
+        f"node   {_cell(status['node'])}, {status['cpus']} CPUs"
+        + (", resting: the stop file exists" if status["suspended"] else ""),
+        f"load   {load1:.2f} {load5:.2f} {load15:.2f} for each CPU (1, 5, 15 minutes)",
+        f"VMs    {vms}",
+    ]
+    return "\n".join([*lines, "", _aligned(_POLICIES, status["policies"])])
+
+
+def _aligned(columns: Sequence[tuple[str, str]], rows: Sequence[Row]) -> str:
     lines = [[title for title, _ in columns]]
     lines += [[_cell(each[key]) for _, key in columns] for each in rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -89,6 +121,8 @@ def render(rows: Sequence[Row], output: str) -> str:
 def _cell(value: object) -> str:
     if value is None or value == "":
         return "-"
+    if isinstance(value, list):
+        return ", ".join(map(_cell, value)) or "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
