@@ -65,7 +65,9 @@ def test_idle_and_paused_guests_use_next_to_no_cpu_beside_a_spinning_one() -> No
         idle = fleet.keep(start("idle", vcpus=2, image=Image.IDLE))
         paused = fleet.keep(start("paused", vcpus=2, paused=True))
         assert len(paused.vcpu_tids()) == 2
-        assert shares([busy.pid, idle.pid, paused.pid], 2.0)[busy.pid] > 0.9
+        pids = [busy.pid, idle.pid, paused.pid]
+        # QEMU's own start goes on for a moment after its vCPU threads are there.
+        wait_for(lambda: shares(pids, 1.0)[busy.pid] > 0.95, TIMEOUT, "the others to be quiet")
 
 
 def test_a_periodic_guest_wakes_a_thousand_times_a_second_and_says_how_late() -> None:
