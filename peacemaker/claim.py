@@ -5,8 +5,6 @@ the common claim (the sum of weights) of the governed VMs larger than the baseli
 with, times `maxClaim`. Ordinary pods beside them lose nothing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final

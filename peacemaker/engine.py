@@ -4,8 +4,6 @@ Pure and deterministic: no clock, no I/O, no state of its own. The agent, policy
 simulation call this same function.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Who governs: which one Enforce policy has a VM, and which VMs an Observe policy would have."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias

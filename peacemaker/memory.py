@@ -1,7 +1,5 @@
 """What a policy remembers from one pass to the next. Records only; the engine gives the meaning."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self

@@ -4,8 +4,6 @@ Nice is the language of a policy; a cgroup weight is what moves CPU time between
 cgroups of their own. This file holds the kernel's table that ties the two together.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Final

@@ -1,7 +1,5 @@
 """What the engine sees: one reading of the node and of the VMs that a policy governs."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

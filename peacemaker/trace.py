@@ -3,8 +3,6 @@
 The engine fills these in; `explain` turns them into lines for people. Nothing here decides.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum

@@ -4,8 +4,6 @@ Every step reads just before it writes, records before it writes, and confirms a
 is neither ours nor the baseline is not overwritten: housekeeping judges it.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from dataclasses import dataclass, replace

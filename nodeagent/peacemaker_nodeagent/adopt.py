@@ -4,8 +4,6 @@ A record that is missing, torn or foreign never leads to a guess. Threads at nic
 at all is an untouched VM; two whole records are adopted; anything else is left alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from peacemaker_nodeagent.act import thread_nices

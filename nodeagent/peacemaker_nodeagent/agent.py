@@ -4,8 +4,6 @@ Everything happens in one thread, at its time: two looks a second at what may ha
 when a policy is due, housekeeping every 15 seconds, an answer when the command line asks.
 """
 
-from __future__ import annotations
-
 import os
 import resource
 import selectors

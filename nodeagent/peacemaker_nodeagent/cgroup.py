@@ -3,8 +3,6 @@
 A path here starts with `/` and is counted from the root of the hierarchy.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Collection, Iterator

@@ -3,8 +3,6 @@
 Exit codes: 0 done; 1 it could not be done; 2 the user's input is wrong, and nothing was touched.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -5,8 +5,6 @@ looked at. A process has its parent's name until it calls exec, so young ones ar
 all of them are once in a while, which also finds a pid that was reused between two readings.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass

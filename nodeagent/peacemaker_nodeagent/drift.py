@@ -5,11 +5,9 @@ in-place resize writes a new one, to the container too; a second controller keep
 not fight: the third foreign value in ten minutes makes the VM Contested.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import Final
+from typing import Final, Self
 
 from peacemaker_nodeagent.records import WeightRecord
 
@@ -41,7 +39,7 @@ class Drift:
     rebases: int = 0
     thread_corrections: int = 0
 
-    def with_thread_correction(self) -> Drift:
+    def with_thread_correction(self) -> Self:
         return replace(self, thread_corrections=self.thread_corrections + 1)
 
 

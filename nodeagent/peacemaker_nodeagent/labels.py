@@ -1,7 +1,5 @@
 """VM labels on a host without a cluster: an optional file that maps `namespace/name` to labels."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from typing import Final

@@ -1,7 +1,5 @@
 """The one logger set-up: one line an event, `key=value`, to standard error."""
 
-from __future__ import annotations
-
 import logging
 import sys
 from typing import Final

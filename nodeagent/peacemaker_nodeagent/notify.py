@@ -1,7 +1,5 @@
 """systemd's notification protocol (sd_notify(3)): ready, still alive, stopping."""
 
-from __future__ import annotations
-
 import os
 import socket
 

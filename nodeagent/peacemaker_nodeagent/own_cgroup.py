@@ -4,11 +4,10 @@ Descriptors stay with the cgroup that was opened: if it is removed and another i
 same name, every call fails instead of reaching the wrong one.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 from dataclasses import dataclass
+from typing import Self
 
 from peacemaker_nodeagent.cgroup import Hierarchy
 from peacemaker_nodeagent.records import ATTRIBUTE, WeightRecord, read_weight_record
@@ -29,7 +28,7 @@ class OwnCgroup:
     _weight: int
 
     @classmethod
-    def open(cls, hierarchy: Hierarchy, path: str) -> OwnCgroup:
+    def open(cls, hierarchy: Hierarchy, path: str) -> Self:
         """Raises CgroupEnded, PermissionError."""
         try:
             directory = os.open(hierarchy.directory(path), os.O_RDONLY | os.O_DIRECTORY)

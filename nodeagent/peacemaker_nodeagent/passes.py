@@ -1,7 +1,5 @@
 """Passes: when each policy is evaluated, on what, and what it remembers in between."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """The peace_list: the agent's set of VMs, and what it knows of each."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum

@@ -4,8 +4,6 @@ At start any problem ends the agent before it adjusts anything. Afterwards a fil
 keeps its last good policies in force, and the log says what is wrong with the new ones.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +11,6 @@ from itertools import chain
 from typing import Final
 
 from peacemaker.parse import PolicyError, Problem, parse_policies
-
 from peacemaker.policy import PeacePolicy
 from peacemaker_nodeagent import log
 

@@ -4,13 +4,11 @@ Kept descriptors refer to the process, not to the number: once it has ended, eve
 them fails, even if the number was given to another process since (fs/proc/base.c).
 """
 
-from __future__ import annotations
-
 import os
 import re
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Self
 
 CLOCK_TICKS: Final = os.sysconf("SC_CLK_TCK")
 _VCPU = re.compile(r"(?:CPU \d+|ALL CPUs)/")
@@ -65,7 +63,7 @@ class Process:
     _threads: tuple[int, ...] = field(default=())
 
     @classmethod
-    def open(cls, pid: int) -> Process:
+    def open(cls, pid: int) -> Self:
         """Raises ProcessEnded."""
         with ExitStack() as undo:
             try:

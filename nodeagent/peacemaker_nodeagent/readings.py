@@ -4,8 +4,6 @@ Pure. A reading holds counters; `node_signals` and `vm_signals` make the CEL var
 the policy's own last reading. A signal that cannot be had is absent, never zero.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final

@@ -6,8 +6,6 @@ process below /run, keyed by boot, pid and start time. A record that is not whol
 repaired: reading it raises RecordError, and the VM is left alone.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import os

@@ -1,7 +1,5 @@
 """What the agent tells the command line: its VMs, why a VM is as it is, and how it does itself."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 from peacemaker.policy import Mode

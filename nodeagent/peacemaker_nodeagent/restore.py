@@ -4,8 +4,6 @@ Needs no VM in a peace_list: each record says what was there before, and is used
 speaks of is still there and still ours.
 """
 
-from __future__ import annotations
-
 import errno
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The agent's directory below /run: lock, socket, journal of thread nices, stop file."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Sensors: one reading of the node and of the VMs, by kept descriptors and pread."""
 
-from __future__ import annotations
-
 import errno
 import os
 from collections.abc import Iterable, Mapping

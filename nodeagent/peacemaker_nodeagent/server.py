@@ -4,8 +4,6 @@ It lives in the agent's own loop: nothing here blocks, and a client that does no
 much, is hung up on.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import selectors

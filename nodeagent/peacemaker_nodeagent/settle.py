@@ -4,8 +4,6 @@ Called after anything that may move a weight (a VM, a policy, a decision) and ev
 its own sake: read back, judge what others wrote, guard the claim, write what differs.
 """
 
-from __future__ import annotations
-
 import errno
 from collections import defaultdict
 from collections.abc import Callable, Iterable

@@ -1,7 +1,5 @@
 """What people and programs see of a VM: one row, and the tables made of rows."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
