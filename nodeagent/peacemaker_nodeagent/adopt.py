@@ -12,14 +12,17 @@ from peacemaker_nodeagent.discover import Found
 from peacemaker_nodeagent.drift import Drift
 from peacemaker_nodeagent.own_cgroup import CgroupEnded, OwnCgroup, read_foreign_weight
 from peacemaker_nodeagent.peace_list import Obstacle, State, Vm
-from peacemaker_nodeagent.proc import is_sched_other
+from peacemaker_nodeagent.proc import ProcessEnded, is_sched_other
 from peacemaker_nodeagent.records import Journal, RecordError
 
 
 def adopt(
     found: Found, hierarchy: Hierarchy, journal: Journal, labels: Mapping[str, str], now: float
 ) -> Vm:
-    """The VM of a discovered QEMU process. Raises ProcessEnded, CgroupEnded."""
+    """The VM of a discovered QEMU process.
+
+    Raises ProcessEnded, CgroupEnded; the process stays the caller's to close.
+    """
     key = found.process.key
     vm = Vm(
         process=found.process,
@@ -42,8 +45,9 @@ def adopt(
     except (RecordError, PermissionError) as error:
         vm.weight = vm.threads = None
         vm.obstacle = Obstacle(State.FAILED, f"UnknownBaseline: {error}")
-    except CgroupEnded:
-        close(vm)
+    except (ProcessEnded, CgroupEnded):
+        if vm.own:
+            vm.own.close()
         raise
     if found.placement.container:
         container_weight = read_foreign_weight(hierarchy, found.placement.container)

@@ -11,6 +11,7 @@ import signal
 import socket
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -82,6 +83,7 @@ class Agent:
         self._selector = selectors.DefaultSelector()
         self._suspended = False
         self._ends = False
+        self._vms_ended = False
         self._idle_policies: frozenset[str] = frozenset()
 
     # --- the loop ---
@@ -137,18 +139,22 @@ class Agent:
 
     def _loop(self) -> None:
         now = clock()
-        look, housekeeping = now, now + HOUSEKEEPING_EVERY
+        look, housekeeping, alive = now, now + HOUSEKEEPING_EVERY, now
         watchdog = watchdog_interval()
         while not self._ends:
             until = min(look, housekeeping, self._passes.next_due())
             for key, _ in self._selector.select(max(0.0, until - clock())):
                 key.data()
             now = clock()
+            if self._vms_ended:
+                self._vms_ended = False
+                self._settle(now)
             if now >= look:
                 look = now + LOOK_EVERY
                 self._look(now)
-                if watchdog:
-                    notify("WATCHDOG=1")
+            if watchdog and now >= alive:
+                alive = now + watchdog
+                notify("WATCHDOG=1")
             if now >= housekeeping:
                 housekeeping = now + HOUSEKEEPING_EVERY
                 self._discover(now, everything=True)
@@ -157,7 +163,7 @@ class Agent:
                 self._pass(due, now)
 
     def _catch_signals(self) -> socket.socket:
-        """SIGTERM and SIGINT end the loop, SIGHUP reads the files; each wakes the selector."""
+        """SIGTERM and SIGINT end the loop; a signal wakes the selector."""
         wakeups, writes = socket.socketpair()
         for end in (wakeups, writes):
             end.setblocking(False)
@@ -165,7 +171,6 @@ class Agent:
         self._selector.register(wakeups, selectors.EVENT_READ, lambda: wakeups.recv(64))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._end())
-        signal.signal(signal.SIGHUP, lambda *_: None)
         return wakeups
 
     def _end(self) -> None:
@@ -217,31 +222,45 @@ class Agent:
 
     def _add(self, found: Found, now: float) -> None:
         labels = self._labels.of(f"{found.namespace}/{found.name}")
-        try:
-            vm = adopt(found, self._hierarchy, self._journal, labels, now)
-        except (ProcessEnded, CgroupEnded):
-            found.process.close()
-            return
-        sharing = [other for other in self._vms if other.own and vm.own
-                   and other.own.path == vm.own.path]  # fmt: skip
+        with ExitStack() as undo:
+            undo.callback(found.process.close)
+            try:
+                vm = adopt(found, self._hierarchy, self._journal, labels, now)
+                undo.pop_all()
+                undo.callback(close, vm)
+                self._sensors.add(vm, now)
+            except (ProcessEnded, CgroupEnded):
+                return
+            undo.pop_all()
         self._vms.add(vm)
-        self._sensors.add(vm, now)
         self._selector.register(vm.process.pidfd, selectors.EVENT_READ, lambda: self._remove(vm))
         self._stand(vm)
-        if sharing:
-            self._give_up_cgroup([*sharing, vm])
-        log.info("vm added", vm=vm.full_name, pid=vm.pid, state=vm.state, cgroup=vm.placement.path,
-                 why=vm.obstacle.reason if vm.obstacle else vm.reason or "new")  # fmt: skip
+        sharing = [
+            other for other in self._vms if other.own and other.placement.own == vm.placement.own
+        ]
+        if len(sharing) > 1:
+            self._give_up_cgroup(sharing)
+        log.info(
+            "vm added",
+            vm=vm.full_name,
+            pid=vm.pid,
+            state=vm.state,
+            cgroup=vm.placement.path,
+            why=vm.obstacle.reason if vm.obstacle else vm.reason or "new",
+        )
 
     def _give_up_cgroup(self, vms: Sequence[Vm]) -> None:
         """Two QEMUs in one cgroup: its weight is neither's own. It goes back to its baseline."""
         for vm in vms:
-            self._actuator.restore(vm, "its cgroup is shared with another VM")
+            try:
+                self._actuator.restore(vm, "its cgroup is shared with another VM")
+            except OSError as error:
+                log.error("write failed", vm=vm.full_name, why=error.strerror)
+            vm.weight = None
             if vm.own:
                 vm.own.close()
                 vm.own = None
-            self._sensors.delete(vm)
-            self._sensors.add(vm, clock())
+            self._sensors.forget_cgroup(vm)
 
     def _remove(self, vm: Vm) -> None:
         """QEMU has ended. A cgroup that survives it gets its weight back."""
@@ -255,7 +274,7 @@ class Agent:
             log.error("write failed", vm=vm.full_name, why=error.strerror)
         close(vm)
         log.info("vm ended", vm=vm.full_name, pid=vm.pid)
-        self._settle(clock())
+        self._vms_ended = True
 
     def _stand(self, vm: Vm) -> None:
         """What the policies say about a VM: again whenever one of the two has changed."""
@@ -301,7 +320,7 @@ class Agent:
 
     def _seen_by(self, policy: PeacePolicy) -> list[Vm]:
         if policy.mode is Mode.ENFORCE:
-            return [vm for vm in self._vms if vm.governor is policy]
+            return [vm for vm in self._vms if vm.governor is policy and not vm.write_failure]
         return [
             vm for vm in self._vms
             if not vm.obstacle and any(each is policy for each in vm.standing.observers)

@@ -30,18 +30,18 @@ class Scanner:
         self._seen: set[int] = set()
         self._young: dict[int, float] = {}
 
-    def scan(self, now: float, everything: bool = False) -> list[int]:
+    def scan(self, now: float, everything: bool = False) -> set[int]:
         """Pids of QEMU among new and young processes, or among all of them."""
         pids = set(psutil.pids())
         self._young.update((pid, now) for pid in pids - self._seen)
         self._seen = pids
-        found = [pid for pid in (pids if everything else self._young) if _comm_is_qemu(pid)]
+        found = {pid for pid in (pids if everything else self._young) if _comm_is_qemu(pid)}
         self._young = {
             pid: since
             for pid, since in self._young.items()
             if pid in pids and now - since < YOUNG and pid not in found
         }
-        return sorted(found)
+        return found
 
 
 def _comm_is_qemu(pid: int) -> bool:

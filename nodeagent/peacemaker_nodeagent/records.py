@@ -21,7 +21,7 @@ from peacemaker_nodeagent.proc import ProcessKey
 ATTRIBUTE: Final = "user.peacemaker"
 _FORMAT: Final = 1
 _MOST_WEIGHT: Final = 262_144
-_MOST_BYTES: Final = 65_536
+_MOST_BYTES: Final = 1 << 20
 
 
 class RecordError(Exception):

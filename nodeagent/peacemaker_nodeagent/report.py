@@ -71,9 +71,9 @@ class Reporter:
             "activeRules": [trace.rule.name for trace in rules if trace.active],
             "missingSignals": list(run.missing),
             "wouldAdjust": {
-                uid: shadow.nice
+                vm.full_name: shadow.nice
                 for uid, shadow in run.memory.shadows.items()
-                if shadow.changed_at is not None
+                if shadow.changed_at is not None and (vm := self._vms.get(uid))
             },
         }
 

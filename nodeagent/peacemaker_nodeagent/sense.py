@@ -53,6 +53,7 @@ class VmSensor:
     process: Process
     own: str | None
     names_vcpus: bool = False
+    _names_are_final: bool = False
     _threads: tuple[int, ...] = ()
     _vcpus: dict[int, int] = field(default_factory=dict)
     _usage: int | None = None
@@ -69,7 +70,9 @@ class VmSensor:
     def vcpu_threads(self) -> tuple[int, ...]:
         """The vCPU threads; all threads where QEMU does not name them. Raises ProcessEnded."""
         threads = self.process.threads_if_changed()
-        if threads != self._threads:
+        if threads != self._threads or not self._names_are_final:
+            # A thread gets its name just after it starts: names are final when seen twice.
+            self._names_are_final = threads == self._threads
             self._follow(threads)
         return tuple(self._vcpus)
 
@@ -171,6 +174,13 @@ class Sensors:
         sensor = self._vms[vm.uid] = VmSensor(self._hierarchy, vm.process, own)
         first = sensor.read(at, frozenset())
         self._recent[vm.uid] = (first, first)
+
+    def forget_cgroup(self, vm: Vm) -> None:
+        """The VM has no cgroup of its own any more: from now on its process is measured."""
+        sensor = self._vms[vm.uid]
+        sensor.close()
+        self._vms[vm.uid] = VmSensor(self._hierarchy, vm.process, None)
+        self._recent[vm.uid] = (self._recent[vm.uid][1],) * 2
 
     def delete(self, vm: Vm) -> None:
         self._recent.pop(vm.uid, None)

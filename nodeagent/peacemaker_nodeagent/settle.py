@@ -72,6 +72,8 @@ class Settler:
             if vm.is_touched:
                 why = vm.obstacle.reason if vm.obstacle else "no policy governs it"
                 self._attempt(vm, self._restore, "stopped" if vm.suspended else why)
+            else:
+                vm.write_failure = None
             return False
         nice = governor.bounds.clamp(vm.nice)
         if nice != vm.nice:
@@ -143,17 +145,14 @@ class Settler:
         vm.write_failure = None
 
     def _write_weight(self, vm: Vm, own: OwnCgroup, weight: int, finding: Finding | None) -> None:
-        """Write the weight if it is off, or else only the nice that it stands for."""
-        found = vm.weight_found or 0
-        if finding is Finding.WAIT and vm.weight and not is_off(vm.weight.confirmed, weight):
+        """Write the weight if it is off, or if it stands for another nice than recorded."""
+        is_new_nice = vm.nice != (vm.weight.nice if vm.weight else vm.baseline_nice)
+        if finding is Finding.WAIT and not is_new_nice:
             return
-        if is_off(found, weight):
-            why = "put back after a reset to the baseline"
-            self._actuator.set_weight(
-                vm, own, weight, why if finding is Finding.REASSERT else vm.reason
-            )
-        elif vm.nice != (vm.weight.nice if vm.weight else vm.baseline_nice):
-            self._actuator.set_weight(vm, own, found, vm.reason)
+        if is_new_nice or is_off(vm.weight_found or 0, weight):
+            reassert = "put back after a reset to the baseline"
+            why = reassert if finding is Finding.REASSERT else vm.reason
+            self._actuator.set_weight(vm, own, weight, why)
 
     def _moved_by_others(self, vm: Vm, off: dict[int, int]) -> str:
         """Threads that we left at our nice and find at another, in words; empty if none."""

@@ -89,7 +89,7 @@ def render(rows: Sequence[Row], output: str) -> str:
 _POLICIES: Final = (
     *(("POLICY", "name"), ("MODE", "mode"), ("GOVERNS", "governs"), ("OBSERVES", "observes")),
     *(("PASSES", "passes"), ("NEXT", "nextPassIn"), ("ACTIVE", "activeRules")),
-    ("MISSING", "missingSignals"),
+    *(("MISSING", "missingSignals"), ("WOULD ADJUST", "wouldAdjust")),
 )
 
 
@@ -119,6 +119,8 @@ def _aligned(columns: Sequence[tuple[str, str]], rows: Sequence[Row]) -> str:
 def _cell(value: object) -> str:
     if value is None or value == "":
         return "-"
+    if isinstance(value, dict):
+        return ", ".join(f"{_cell(key)}: {_cell(each)}" for key, each in value.items()) or "-"
     if isinstance(value, list):
         return ", ".join(map(_cell, value)) or "-"
     if isinstance(value, bool):
