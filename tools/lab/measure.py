@@ -23,10 +23,12 @@ T = TypeVar("T")
 def wait_for(condition: Callable[[], T], timeout: float, what: str) -> T:
     """The condition's first true value. TimeoutError that names what, after timeout seconds."""
     deadline = time.monotonic() + timeout
+    pause = 0.001
     while not (value := condition()):
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {timeout:g} s for {what}")
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(2 * pause, 0.02)
     return value
 
 
