@@ -104,7 +104,7 @@ class Reader:
         for key, child in self._pairs(field):
             if key.text in known:
                 found[key.text] = child
-            elif key.text not in ignored:
+            elif key.text not in ignored and key.kind is yamltree.Kind.STRING:
                 hint = did_you_mean(key.text, known) if len(self.problems) < _HINTED else ""
                 self.problem(
                     child.path,

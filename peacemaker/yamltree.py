@@ -129,6 +129,9 @@ _KINDS: dict[str, tuple[Kind, Callable[[str], object]]] = {
 }
 
 
+# What may stand between the beginning of a scalar's event and the scalar itself.
+_ANCHOR = re.compile(r"&\S+(?:\s|#[^\n]*)*")
+
 # PyYAML's events carry more than their declared types say: anchor and tag, and always their marks.
 _Event = Any
 
@@ -209,7 +212,12 @@ class _Composer:
             raise YamlError("half of a surrogate pair is no character", *place)
         tag = self._resolver.resolve(yaml.ScalarNode, event.value, event.implicit)
         kind, is_usual = _KINDS.get(tag, (Kind.OTHER, bool))
-        source = self._text[event.start_mark.index : event.end_mark.index]
+        start = event.start_mark.index
+        if event.anchor is not None and (anchor := _ANCHOR.match(self._text, start)):
+            start = min(anchor.end(), event.end_mark.index)
+            line, column = _end_of(anchor[0])
+            place = (place[0] + line - 1, column + (place[1] - 1 if line == 1 else 0))
+        source = self._text[start : event.end_mark.index]
         kind = kind if is_usual(event.value) else Kind.OTHER
         return Scalar(*place, event.value, kind, source, event.style)
 
@@ -234,7 +242,7 @@ class _Composer:
 # --- from a place in a value to its place in the file ---
 
 # An escape of a double-quoted scalar: x41, u0041, U00000041, or one character.
-_ESCAPE = re.compile(r"\\(?:x(..)|u(.{4})|U(.{8})|(.))", flags=re.DOTALL)
+_ESCAPE = re.compile(r"\\(?:x(\w{2})|u(\w{4})|U(\w{8})|(.))", flags=re.DOTALL)
 _BLANK_ESCAPES = "\n \ttnvfrN_LP"
 
 
@@ -280,7 +288,7 @@ def _behind(scalar: Scalar, at: int) -> int:
     """Return where the character that is written at `at` ends."""
     if escape := _escape(scalar, at):
         return escape.end()
-    return at + (2 if scalar.style == "'" and scalar.source[at] == "'" else 1)
+    return at + (2 if scalar.style == "'" and scalar.source[at : at + 1] == "'" else 1)
 
 
 def _escape(scalar: Scalar, at: int) -> re.Match[str] | None:
