@@ -5,8 +5,10 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
-from guest.checkout import find_checkout
+from guest.checkout import CHECKOUT
 from guest.host import GuestError, locked, require_commands
 from guest.image import Image, ensure_image
 from guest.machine import Machine, run
@@ -18,23 +20,34 @@ TROUBLE = 125  # as `env` and `timeout` do: the tool's own failure, not the comm
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the command's exit status, or TROUBLE with the reason on stderr."""
     arguments = _parser().parse_args(argv)
-    # An end by a signal still unwinds, so that the guest and the scratch files go too.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    signal.signal(signal.SIGHUP, lambda number, _: sys.exit(128 + number))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _unwind)
     try:
         require_commands()
-        checkout = find_checkout()
-        requirements = arguments.requirements or checkout / "requirements/test.txt"
+        requirements = arguments.requirements or CHECKOUT / "requirements/test.txt"
         image, packages = _prepare(requirements)
         if arguments.action == "build":
             return 0
         machine = Machine(arguments.smp, arguments.memory, arguments.append, arguments.timeout)
-        return run(machine, image, packages, checkout, arguments.command, arguments.results)
+        return run(
+            arguments.command,
+            machine=machine,
+            image=image,
+            packages=packages,
+            results=arguments.results,
+        )
     except (GuestError, OSError) as error:
         print(f"guest: {error}", file=sys.stderr)
         return TROUBLE
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+
+
+def _unwind(number: int, _: FrameType | None) -> NoReturn:
+    """End by a signal, but through every `finally`, so that the guest and scratch files go too."""
+    # A second one, as `timeout` and a closed terminal send to the whole group, must not cut it off.
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 def _prepare(requirements: Path) -> tuple[Image, Path]:

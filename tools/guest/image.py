@@ -44,9 +44,9 @@ def _build(scratch: Path) -> None:
 
 def _install(tree: Path) -> None:
     include = ",".join(recipe.PACKAGES)
-    # debootstrap mounts /proc and /sys inside the tree. In a mount namespace of its own they
-    # vanish with it, however it ends.
-    isolated = ["unshare", "--mount", "--propagation", "private"]
+    # debootstrap mounts /proc and /sys inside the tree and starts services' set-up scripts. In
+    # namespaces of its own, its mounts and processes end with it, however it ends.
+    isolated = ["unshare", "--mount", "--pid", "--mount-proc", "--kill-child"]
     options = ["--variant=minbase", "--arch=amd64", f"--include={include}"]
     call([*isolated, "debootstrap", *options, recipe.SUITE, tree, mirror()])
 

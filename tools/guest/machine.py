@@ -17,8 +17,12 @@ from guest.host import GuestError, call
 from guest.image import Image
 
 KERNEL_ARGUMENTS = (
-    "root=/dev/nvme0n1 rw console=ttyS0 loglevel=4 psi=1 systemd.unified_cgroup_hierarchy=1 "
-    "panic=-1 systemd.crash_reboot=yes mitigations=off random.trust_cpu=on tsc=reliable"
+    "root=/dev/nvme0n1 rw console=ttyS0 loglevel=4 TERM=dumb "
+    "psi=1 systemd.unified_cgroup_hierarchy=1 "
+    "panic=-1 systemd.crash_reboot=yes "  # with -no-reboot: the end of QEMU
+    # No time for what emulation makes slow. TCG's CPUs share the host's TSC, but start at different
+    # times, which Linux takes for an unsteady clock and falls back to the slow HPET.
+    "mitigations=off random.trust_cpu=on tsc=reliable"
 )
 MAILBOX_BYTES = 1 << 30  # sparse; the bound of what a command may leave in /results
 
@@ -35,11 +39,11 @@ class Machine:
 
 
 def run(
+    command: Sequence[str],
+    *,
     machine: Machine,
     image: Image,
     packages: Path,
-    checkout: Path,
-    command: Sequence[str],
     results: Path | None,
 ) -> int:
     """Boot the guest, run the command in /repo, stream its output to stdout, return its status.
@@ -50,7 +54,7 @@ def run(
     with tempfile.TemporaryDirectory(prefix="peacemaker-guest-") as name:
         scratch = Path(name)
         mailbox, console = scratch / "mailbox", scratch / "console"
-        write_checkout(checkout, scratch, scratch / "checkout.img")
+        write_checkout(scratch, scratch / "checkout.img")
         _post(command, scratch, mailbox)
         arguments = _arguments(machine, image, packages, scratch)
         try:
@@ -110,7 +114,8 @@ def _stream(guest: subprocess.Popen[bytes], timeout: float) -> None:
     assert guest.stdout is not None
     deadline = time.monotonic() + timeout
     while True:
-        readable, _, _ = select.select([guest.stdout], [], [], deadline - time.monotonic())
+        left = max(0.0, deadline - time.monotonic())
+        readable, _, _ = select.select([guest.stdout], [], [], left)
         if not readable:
             raise GuestError(f"timeout: guest (pid {guest.pid}) killed after {timeout:g} s")
         chunk = os.read(guest.stdout.fileno(), 1 << 16)
@@ -143,7 +148,8 @@ def _collect(mailbox: Path, scratch: Path, results: Path | None) -> int:
 
 
 def _tail(console: Path) -> str:
-    if not console.exists():
-        return "(the guest had no console: QEMU did not start)"
-    lines = console.read_bytes().decode(errors="replace").splitlines()
-    return "\n".join(["last lines of the guest's console:", *lines[-40:]])
+    said = console.read_bytes().decode(errors="replace") if console.exists() else ""
+    lines = [line for line in said.splitlines() if line]
+    if not lines:
+        return "the guest's console is empty: QEMU or the kernel did not start"
+    return "\n".join(["the end of the guest's console:", *lines[-40:]])
