@@ -7,8 +7,9 @@ simulation call this same function.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
-from peacemaker.cel import Expression, Missing
+from peacemaker.cel import Expression, Missing, Variables
 from peacemaker.duration import format_duration
 from peacemaker.memory import Memory, RuleMemory, Shadow
 from peacemaker.nice import priority
@@ -45,7 +46,7 @@ def decide(policy: PeacePolicy, snapshot: Snapshot, memory: Memory = _NO_MEMORY)
     Every rule sees this one snapshot. The returned memory belongs to the policy's next pass.
     """
     vms = _as_seen(policy, snapshot, memory)
-    variables = _Variables(snapshot, vms)
+    variables = _Pass(snapshot, vms)
     changes: dict[str, Change] = {}
     rules: dict[str, RuleMemory] = {}
     traces = []
@@ -73,38 +74,43 @@ def decide(policy: PeacePolicy, snapshot: Snapshot, memory: Memory = _NO_MEMORY)
     )
 
 
-class _Variables:
-    """The CEL variables of one pass; a VM's is built once, when an expression first asks."""
-
-    __slots__ = ("_by_uid", "_snapshot", "_vms")
+class _Pass:
+    """The CEL variables of one pass: each is made once, when an expression first asks for it."""
 
     def __init__(self, snapshot: Snapshot, vms: Sequence[VmView]) -> None:
-        self._snapshot = snapshot
+        self._now = snapshot.now
+        self._node = snapshot.node
         self._vms = vms
-        self._by_uid: dict[str, Mapping[str, object]] = {}
+        self._by_uid: dict[str, Variables] = {}
 
-    def node(self, expression: Expression) -> Mapping[str, object]:
+    def conditions(self, expression: Expression) -> Variables:
         """For `when` and `until`: `node`, and `vms` if the expression may speak of them."""
-        if "vms" not in expression.text:
-            return {"node": self._snapshot.node}
-        return {"node": self._snapshot.node, "vms": [self.vm(vm)["vm"] for vm in self._vms]}
+        return self._node_and_vms if "vms" in expression.text else self._node_alone
 
-    def vm(self, vm: VmView) -> Mapping[str, object]:
+    @cached_property
+    def _node_alone(self) -> Variables:
+        return Variables({"node": self._node})
+
+    @cached_property
+    def _node_and_vms(self) -> Variables:
+        return Variables({"node": self._node, "vms": [self._signals(vm) for vm in self._vms]})
+
+    def picks(self, vm: VmView) -> Variables:
         """For `where` and the order: `vm`."""
         known = self._by_uid.get(vm.uid)
         if known is None:
-            now = self._snapshot.now
-            age = now - vm.started
-            known = self._by_uid[vm.uid] = {
-                "vm": {
-                    **vm.signals,
-                    "age": age,
-                    "nice": vm.nice,
-                    "priority": priority(vm.nice),
-                    "sinceChange": age if vm.changed_at is None else now - vm.changed_at,
-                }
-            }
+            known = self._by_uid[vm.uid] = Variables({"vm": self._signals(vm)})
         return known
+
+    def _signals(self, vm: VmView) -> dict[str, object]:
+        age = self._now - vm.started
+        return {
+            **vm.signals,
+            "age": age,
+            "nice": vm.nice,
+            "priority": priority(vm.nice),
+            "sinceChange": age if vm.changed_at is None else self._now - vm.changed_at,
+        }
 
 
 def _as_seen(policy: PeacePolicy, snapshot: Snapshot, memory: Memory) -> tuple[VmView, ...]:
@@ -113,8 +119,9 @@ def _as_seen(policy: PeacePolicy, snapshot: Snapshot, memory: Memory) -> tuple[V
         return snapshot.vms
     seen = []
     for vm in snapshot.vms:
-        shadow = memory.shadows.get(vm.uid, Shadow(policy.bounds.clamp(vm.baseline_nice)))
-        seen.append(replace(vm, nice=shadow.nice, changed_at=shadow.changed_at))
+        shadow = memory.shadows.get(vm.uid, Shadow(vm.baseline_nice))
+        nice = policy.bounds.clamp(shadow.nice)
+        seen.append(replace(vm, nice=nice, changed_at=shadow.changed_at))
     return tuple(seen)
 
 
@@ -129,7 +136,7 @@ def _shadows(
 
 
 def _advance(
-    rule: Rule, state: RuleMemory, variables: _Variables, now: float
+    rule: Rule, state: RuleMemory, variables: _Pass, now: float
 ) -> tuple[RuleMemory, RuleTrace]:
     """The rule's timers after this pass. An `until` that holds, or has no value, ends the rule."""
     until = _condition(rule.until, variables) if rule.until else None
@@ -150,13 +157,13 @@ def _advance(
     )
 
 
-def _condition(expression: Expression, variables: _Variables) -> bool | Missing:
-    value = expression.evaluate(variables.node(expression))
+def _condition(expression: Expression, variables: _Pass) -> bool | Missing:
+    value = expression.evaluate(variables.conditions(expression))
     return value if isinstance(value, Missing) else value is True
 
 
 def _pick(
-    rule: Rule, vms: Sequence[VmView], variables: _Variables
+    rule: Rule, vms: Sequence[VmView], variables: _Pass
 ) -> tuple[list[VmView], dict[str, VmTrace]]:
     """`where` filters, the order sorts, `count` cuts. Bounds and cooldown play no part here."""
     pick = rule.pick
@@ -164,13 +171,13 @@ def _pick(
     ranked: list[tuple[tuple[float, float, float, str], VmView]] = []
     for vm in vms:
         if pick.where:
-            holds = pick.where.evaluate(variables.vm(vm))
+            holds = pick.where.evaluate(variables.picks(vm))
             if holds is not True:
                 verdicts[vm.uid] = _unpicked(holds)
                 continue
         value: float = 0.0
         if pick.order:
-            found = pick.order.evaluate(variables.vm(vm))
+            found = pick.order.evaluate(variables.picks(vm))
             if isinstance(found, Missing) or math.isnan(found):
                 verdicts[vm.uid] = _unpicked(found)
                 continue
