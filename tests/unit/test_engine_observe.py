@@ -62,6 +62,13 @@ def test_the_cooldown_counts_from_the_hypothetical_change() -> None:
     assert moves(decide(steered, snapshot([real], now=1060.0), second.memory)) == {"a": (1, 2)}
 
 
+def test_after_an_edit_of_the_bounds_the_hypothetical_nice_is_within_them() -> None:
+    wide = policy(rule(nice="set: 12"), mode="Observe")
+    memory = decide(wide, snapshot([vm("a")])).memory
+    narrow = policy(rule(pick="where: vm.nice == 5", nice="add: -1"), mode="Observe", high=5)
+    assert moves(decide(narrow, snapshot([vm("a")], now=1015.0), memory)) == {"a": (5, 4)}
+
+
 def test_an_enforce_policy_keeps_no_shadows() -> None:
     assert not decide(policy(rule()), snapshot([vm("a")])).memory.shadows
 

@@ -2,6 +2,7 @@
 
 import math
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -149,15 +150,11 @@ def test_since_change_of_a_vm_that_was_never_changed_is_its_age() -> None:
 def test_the_order_in_which_vms_come_decides_nothing(
     drawn: list[tuple[float | None, int, int]], order: str, count: int, shuffled: random.Random
 ) -> None:
-    vms = [
-        vm(
-            f"vm-{number}",
-            started=float(started),
-            priority_class=priority_class,
-            **({} if usage is None else {"usage": usage}),
-        )
-        for number, (usage, priority_class, started) in enumerate(drawn)
-    ]
+    vms = []
+    for number, (usage, priority_class, started) in enumerate(drawn):
+        signals: dict[str, Any] = {} if usage is None else {"usage": usage}
+        signals |= {"started": float(started), "priority_class": priority_class}
+        vms.append(vm(f"vm-{number}", **signals))
     steered = policy(
         rule(pick=f"{order}: vm.usage, count: {count}", nice="add: 3"),
         rule("s", pick="highest: vm.sinceChange, count: 2", nice="add: -3"),

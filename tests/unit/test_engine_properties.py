@@ -3,6 +3,7 @@
 import copy
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -62,7 +63,9 @@ def readings(draw: st.DrawFn) -> Snapshot:
         node = {}
     vms = []
     for number in range(draw(st.integers(0, 5))):
-        signals = {name: draw(SHARES) for name in ("usage", "wait") if draw(st.integers(0, 3)) > 0}
+        signals: dict[str, Any] = {
+            name: draw(SHARES) for name in ("usage", "wait") if draw(st.integers(0, 3)) > 0
+        }
         labels = {"tier": "gold"} if draw(st.booleans()) else {}
         vms.append(vm(f"vm-{number}", labels=labels, **signals))
     return snapshot(vms, node)
