@@ -4,7 +4,7 @@ A record that is missing, torn or foreign never leads to a guess. Threads at nic
 at all is an untouched VM; two whole records are adopted; anything else is left alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from peacemaker_nodeagent.act import thread_nices
 from peacemaker_nodeagent.cgroup import Hierarchy
@@ -17,9 +17,14 @@ from peacemaker_nodeagent.records import Journal, RecordError
 
 
 def adopt(
-    found: Found, hierarchy: Hierarchy, journal: Journal, labels: Mapping[str, str], now: float
+    found: Found,
+    hierarchy: Hierarchy,
+    journal: Journal,
+    labels: Mapping[str, str],
+    now: float,
+    shared: Collection[str] = (),
 ) -> Vm:
-    """The VM of a discovered QEMU process.
+    """The VM of a discovered QEMU process; the cgroups in `shared` are no VM's own.
 
     Raises ProcessEnded, CgroupEnded; the process stays the caller's to close.
     """
@@ -38,7 +43,7 @@ def adopt(
     if found.placement.qos == "guaranteed":
         vm.obstacle = Obstacle(State.EXCLUDED, "GuaranteedQoS: its CPU time is promised to it")
     try:
-        if found.placement.own is not None:
+        if found.placement.own is not None and found.placement.own not in shared:
             vm.own = OwnCgroup.open(hierarchy, found.placement.own)
             vm.weight_found = vm.own.read_weight()
         _take_records(vm, journal, now)

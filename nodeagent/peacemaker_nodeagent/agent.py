@@ -10,7 +10,7 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Final
@@ -23,7 +23,7 @@ from peacemaker_nodeagent import log
 from peacemaker_nodeagent.act import Actuator
 from peacemaker_nodeagent.adopt import adopt, close
 from peacemaker_nodeagent.cgroup import DEFAULT_MOUNT, Membership, find_hierarchy
-from peacemaker_nodeagent.discover import Found, Scanner, describe
+from peacemaker_nodeagent.discover import Found, Scanner, describe, shared_cgroups
 from peacemaker_nodeagent.drift import Drift
 from peacemaker_nodeagent.labels import Labels
 from peacemaker_nodeagent.notify import notify, watchdog_interval
@@ -127,7 +127,7 @@ class Agent:
             self._hierarchy,
             self._journal,
             self._options.below,
-            keep_paths={vm.placement.own for vm in self._vms if vm.placement.own},
+            keep_paths={vm.own.path for vm in self._vms if vm.own},
             keep_keys={vm.process.key for vm in self._vms},
         )
         for outcome in outcomes:
@@ -216,16 +216,18 @@ class Agent:
         if not pids:
             return False
         found = describe(pids, self._membership, self._options.below)
+        shared = shared_cgroups(each.placement for each in (*found, *self._vms))
+        self._give_up_cgroup([vm for vm in self._vms if vm.own and vm.placement.own in shared])
         for each in found:
-            self._add(each, now)
+            self._add(each, shared, now)
         return bool(found)
 
-    def _add(self, found: Found, now: float) -> None:
+    def _add(self, found: Found, shared: Collection[str], now: float) -> None:
         labels = self._labels.of(f"{found.namespace}/{found.name}")
         with ExitStack() as undo:
             undo.callback(found.process.close)
             try:
-                vm = adopt(found, self._hierarchy, self._journal, labels, now)
+                vm = adopt(found, self._hierarchy, self._journal, labels, now, shared)
                 undo.pop_all()
                 undo.callback(close, vm)
                 self._sensors.add(vm, now)
@@ -235,11 +237,6 @@ class Agent:
         self._vms.add(vm)
         self._selector.register(vm.process.pidfd, selectors.EVENT_READ, lambda: self._remove(vm))
         self._stand(vm)
-        sharing = [
-            other for other in self._vms if other.own and other.placement.own == vm.placement.own
-        ]
-        if len(sharing) > 1:
-            self._give_up_cgroup(sharing)
         log.info(
             "vm added",
             vm=vm.full_name,
@@ -256,7 +253,7 @@ class Agent:
                 self._actuator.restore(vm, "its cgroup is shared with another VM")
             except OSError as error:
                 log.error("write failed", vm=vm.full_name, why=error.strerror)
-            vm.weight = None
+            vm.weight = vm.weight_found = None
             if vm.own:
                 vm.own.close()
                 vm.own = None
@@ -267,6 +264,7 @@ class Agent:
         self._selector.unregister(vm.process.pidfd)
         self._sensors.delete(vm)
         self._vms.delete(vm)
+        self._scanner.forget(vm.pid)
         self._actuator.forget_threads(vm)
         try:
             self._actuator.restore_weight(vm, "its QEMU has ended")

@@ -6,6 +6,7 @@ all of them are once in a while, which also finds a pid that was reused between 
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -29,6 +30,10 @@ class Scanner:
     def __init__(self) -> None:
         self._seen: set[int] = set()
         self._young: dict[int, float] = {}
+
+    def forget(self, pid: int) -> None:
+        """The process has ended: what has its number at the next look is a new one."""
+        self._seen.discard(pid)
 
     def scan(self, now: float, everything: bool = False) -> set[int]:
         """Pids of QEMU among new and young processes, or among all of them."""
@@ -84,6 +89,12 @@ def describe(pids: Iterable[int], membership: Membership, below: str = "/") -> l
         else:
             found.append(described)
     return found
+
+
+def shared_cgroups(placements: Iterable[Placement]) -> frozenset[str]:
+    """The cgroups that could be a VM's own, but hold several: their weight is no VM's."""
+    counts = Counter(placement.own for placement in placements if placement.own)
+    return frozenset(own for own, count in counts.items() if count > 1)
 
 
 def _describe(process: Process, placement: Placement) -> Found | None:
