@@ -18,7 +18,7 @@ def tree() -> Iterator[PodTree]:
 
 @pytest.fixture
 def fleet(tree: PodTree) -> Iterator[Fleet]:  # noqa: ARG001
-    """Keeps the test's processes, which end with it: before the tree, whose cgroups are then empty."""
+    """Keeps the test's processes, which end before the tree: its cgroups are then empty."""
     with Fleet() as fleet:
         yield fleet
 
