@@ -7,10 +7,13 @@ same name, every call fails instead of reaching the wrong one.
 import errno
 import os
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 from peacemaker_nodeagent.cgroup import Hierarchy
 from peacemaker_nodeagent.records import ATTRIBUTE, WeightRecord, read_weight_record
+
+IDLE_WEIGHTS: Final = (0, 3)
+"""What the weight of an idle cgroup reads on v2, and on v1 (kernel/sched: WEIGHT_IDLEPRIO)."""
 
 _GONE = (errno.ENODEV, errno.ENOENT)
 
@@ -46,7 +49,7 @@ class OwnCgroup:
         os.close(self._directory)
 
     def read_weight(self) -> int:
-        """The weight now. An idle cgroup of v2 (cpu.idle 1) reads 0."""
+        """The weight now; of an idle cgroup (cpu.idle 1) one of IDLE_WEIGHTS."""
         try:
             return int(os.pread(self._weight, 32, 0))
         except OSError as error:

@@ -14,7 +14,12 @@ from peacemaker_nodeagent import log
 from peacemaker_nodeagent.act import Actuator, thread_nices
 from peacemaker_nodeagent.cgroup import Hierarchy
 from peacemaker_nodeagent.drift import THREAD_CORRECTIONS, Finding, judge
-from peacemaker_nodeagent.own_cgroup import CgroupEnded, OwnCgroup, read_foreign_weight
+from peacemaker_nodeagent.own_cgroup import (
+    IDLE_WEIGHTS,
+    CgroupEnded,
+    OwnCgroup,
+    read_foreign_weight,
+)
 from peacemaker_nodeagent.peace_list import Obstacle, State, Vm
 from peacemaker_nodeagent.proc import ProcessEnded, is_sched_other
 
@@ -92,7 +97,7 @@ class Settler:
         if vm.own is None:
             return None
         found = vm.own.read_weight()
-        if found == 0 and vm.own.is_idle():
+        if found in IDLE_WEIGHTS and vm.own.is_idle():
             vm.obstacle = Obstacle(State.EXCLUDED, _CPU_IDLE)
             return None
         vm.weight_found = found
