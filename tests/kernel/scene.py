@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import Group, PodTree, Process, wait_for
+from lab.agent import Agent
 from lab.processes import TIMEOUT, launch
 from lab.qemu import BINARY
 
@@ -51,6 +52,12 @@ def cgroups(tree: PodTree) -> dict[str, tuple[int, bytes | None]]:
 def is_untouched(process: Process, group: Group, weight: int) -> bool:
     """Whether threads and weight are as before the agent came, and no record is there."""
     return nices(process) == {0} and group.weight() == weight and raw_record(group) is None
+
+
+def journal(agent: Agent) -> list[Path]:
+    """The files with the threads' records."""
+    folder = Path(agent.run_dir.journal)
+    return sorted(folder.iterdir()) if folder.exists() else []
 
 
 class Qmp:

@@ -13,7 +13,7 @@ from lab.agent import Agent, Row
 from lab.policy import policy, put, rule
 from lab.processes import TIMEOUT, launch
 from lab.qemu import BINARY, MONITOR
-from tests.kernel.scene import cgroups, is_untouched, launch_as, nices, raw_record
+from tests.kernel.scene import cgroups, is_untouched, journal, launch_as, nices, raw_record
 
 PROMPT = 2.0
 """Seconds in which a look around, two a second, must have shown its result."""
@@ -208,7 +208,7 @@ def test_a_process_that_gets_a_vms_pid_is_never_adjusted(
     assert is_untouched(heir, other.own, BASELINE)
     assert place.own.weight() == BASELINE, "the cgroup that outlives its VM gets its weight back"
     assert not agent.events("write", since=mark)
-    assert not list(Path(agent.run_dir.journal).iterdir())
+    assert not journal(agent)
 
 
 def test_a_record_of_a_vm_that_had_the_pid_before_is_not_used(

@@ -185,7 +185,11 @@ class Agent:
                 prepare=prepare,
             )
         if wait:
-            self.wait(self._answers, "the agent to answer")
+            try:
+                self.wait(self._answers, "the agent to answer")
+            except BaseException:
+                self.kill()
+                raise
 
     def stop(self) -> int:
         """End it by SIGTERM, and return its exit code."""
