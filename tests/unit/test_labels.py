@@ -1,0 +1,105 @@
+"""The labels file: all of it or a reason why not, and the last good labels while the agent runs."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from peacemaker_nodeagent.labels import Labels, LabelsError
+
+GOOD = "prod/web: {tier: gold}\nprod/db: {}\n"
+
+
+def written(path: Path, text: str | bytes) -> Path:
+    new = path.with_suffix(".new")
+    new.write_bytes(text.encode() if isinstance(text, str) else text)
+    new.rename(path)
+    return path
+
+
+def labels(path: Path, text: str | bytes = GOOD) -> Labels:
+    return Labels(str(written(path / "labels.yaml", text)))
+
+
+def test_labels_are_found_by_namespace_and_name(tmp_path: Path) -> None:
+    found = labels(tmp_path)
+    assert found.of("prod/web") == {"tier": "gold"}
+    assert found.of("prod/db") == {}
+    assert found.of("test/web") == {}
+
+
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", "{}"])
+def test_a_file_without_labels_is_fine(tmp_path: Path, text: str) -> None:
+    assert labels(tmp_path, text).of("prod/web") == {}
+
+
+def test_without_a_file_there_are_no_labels_and_nothing_changes() -> None:
+    found = Labels(None)
+    assert found.of("prod/web") == {}
+    assert not found.poll()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        *(
+            ("[]", "found list"),
+            ("text", "found str"),
+            ("web: {}", "'web' is not a namespace/name"),
+        ),
+        *(("1: {}", "1 is not a namespace/name"), ("prod/web: gold", "labels are strings")),
+        *(("prod/web: {tier: 1}", "prod/web: labels are strings"), ("{", "not YAML")),
+        *(("prod/web: {1: gold}", "labels are strings"), ("prod/web: null", "labels are strings")),
+        *(("prod/web: {tier: [a]}", "labels are strings"), ("a: b: c", "not YAML")),
+        *((b"\xff\xfe\xff", "not YAML"), ("\0", "not YAML"), ("&a [*a]", "found list")),
+        *(("[" * 5_000, "not YAML"), ("!!python/object:x.y {}", "not YAML")),
+    ],
+)
+def test_what_is_no_labels_file_is_refused_with_its_name(
+    tmp_path: Path, text: str | bytes, says: str
+) -> None:
+    with pytest.raises(LabelsError) as caught:
+        labels(tmp_path, text)
+    assert str(caught.value).startswith(f"{tmp_path}/labels.yaml: ")
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LabelsError, match="cannot be read: No such file"):
+        Labels(str(tmp_path / "labels.yaml"))
+
+
+def test_an_edit_is_taken_over_and_the_same_text_is_no_change(tmp_path: Path) -> None:
+    found = labels(tmp_path)
+    path = tmp_path / "labels.yaml"
+    assert not found.poll()
+    written(path, GOOD)
+    assert not found.poll()
+    written(path, "prod/web: {tier: lead}")
+    assert found.poll()
+    assert found.of("prod/web") == {"tier": "lead"}
+    assert not found.poll()
+
+
+def test_a_file_that_turns_wrong_leaves_the_last_good_labels_and_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "peacemaker")
+    found = labels(tmp_path)
+    path = written(tmp_path / "labels.yaml", "[]")
+    assert [found.poll(), found.poll(), found.poll()] == [False] * 3
+    assert len(caplog.records) == 1
+    assert found.of("prod/web") == {"tier": "gold"}
+    written(path, "prod/web: {tier: lead}")
+    assert found.poll()
+    assert found.of("prod/web") == {"tier": "lead"}
+
+
+def test_a_file_that_is_gone_leaves_the_last_good_labels(tmp_path: Path) -> None:
+    found = labels(tmp_path)
+    (tmp_path / "labels.yaml").unlink()
+    assert not found.poll()
+    assert found.of("prod/web") == {"tier": "gold"}
+    written(tmp_path / "labels.yaml", "prod/web: {tier: lead}")
+    assert found.poll()
