@@ -28,6 +28,8 @@ SECONDS = 8.0
 """CPU seconds that one measurement lasts."""
 RARE_SECONDS = 20.0
 """The same where a VM has a turn of a few milliseconds every five seconds."""
+SETTLING = 2.0
+"""CPU seconds that are not measured after a change: the kernel shares by load averages (PELT)."""
 PATIENCE = 600.0
 """Seconds that a measurement may last where others keep the CPU busy, or the CPU is emulated."""
 
@@ -58,21 +60,25 @@ class Contest:
         0.0008 is measured within 3 % in 20 seconds instead of 20 %.
         """
         snapshots = self._snapshots()
+        _after(SETTLING, next(snapshots), snapshots)
         marks = snapshots if rare is None else _turn_starts(snapshots, rare)
-        seconds = SECONDS if rare is None else RARE_SECONDS
         begin = next(marks)
-        for end in marks:
-            used = {name: end[name] - begin[name] for name in begin}
-            together = sum(used.values())
-            if together >= seconds:
-                return {name: part / together for name, part in used.items()}
-        raise TimeoutError(f"{self.pids} did not use {seconds:g} s of CPU in {PATIENCE:g} s")
+        end = _after(SECONDS if rare is None else RARE_SECONDS, begin, marks)
+        used = {name: end[name] - begin[name] for name in begin}
+        together = sum(used.values())
+        return {name: part / together for name, part in used.items()}
 
     def _snapshots(self) -> Iterator[Snapshot]:
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             yield {name: cpu_time(pid) for name, pid in self.pids.items()}
             time.sleep(0.01)
+        raise TimeoutError(f"{self.pids} use hardly any CPU in {PATIENCE:g} s")
+
+
+def _after(seconds: float, begin: Snapshot, marks: Iterator[Snapshot]) -> Snapshot:
+    """The first mark at which they have used so many CPU seconds since the beginning."""
+    return next(mark for mark in marks if sum(mark.values()) - sum(begin.values()) >= seconds)
 
 
 def _turn_starts(snapshots: Iterator[Snapshot], name: str) -> Iterator[Snapshot]:
