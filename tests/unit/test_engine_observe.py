@@ -1,6 +1,6 @@
 """Observe: a shadow with a hypothetical nice of its own, which touches nothing real."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peacemaker.engine import decide
@@ -73,6 +73,7 @@ def test_an_enforce_policy_keeps_no_shadows() -> None:
     assert not decide(policy(rule()), snapshot([vm("a")])).memory.shadows
 
 
+@settings(max_examples=40)
 @given(st.lists(st.sampled_from(["add: 3", "add: -4", "set: 2", "toward: {value: -6, step: 5}"]),
                 min_size=1, max_size=4), st.integers(1, 8))  # fmt: skip
 def test_what_observe_would_do_is_what_enforce_does(actions: list[str], passes: int) -> None:

@@ -4,7 +4,7 @@ import itertools
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peacemaker.govern import rank, selects, standing
@@ -85,6 +85,7 @@ def test_a_policy_that_does_not_select_a_vm_does_not_outrank_others() -> None:
     assert not found.outranked
 
 
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(
