@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from peacemaker.nice import NICE_MAX, NICE_MIN
 from peacemaker_nodeagent.proc import ProcessKey
@@ -22,6 +22,9 @@ ATTRIBUTE: Final = "user.peacemaker"
 _FORMAT: Final = 1
 _MOST_WEIGHT: Final = 262_144
 _MOST_BYTES: Final = 1 << 20
+_TID: Final = re.compile(r"[1-9][0-9]{0,9}")
+_THREAD_FIELDS: Final = 2
+_Name = TypeVar("_Name", str, int)
 
 
 class RecordError(Exception):
@@ -43,8 +46,9 @@ class WeightRecord:
     def is_ours(self, weight: int) -> bool:
         return weight in (self.confirmed, self.pending)
 
-    def with_pending(self, weight: int, nice: int) -> Self:
-        return replace(self, pending=weight, nice=nice)
+    def with_pending(self, found: int, weight: int, nice: int) -> Self:
+        """A step from the weight just read, whether the step before was confirmed or not."""
+        return replace(self, confirmed=found, pending=weight, nice=nice)
 
     def with_confirmed(self) -> Self:
         return self if self.pending is None else replace(self, confirmed=self.pending, pending=None)
@@ -155,29 +159,27 @@ def _fields(raw: bytes, where: str, names: tuple[str, ...]) -> dict[str, object]
 
 
 def _integer(
-    fields: Mapping[str, object], name: str, where: str, least: int, most: int = 2**63
+    fields: Mapping[_Name, object], name: _Name, where: str, least: int, most: int = 2**63
 ) -> int:
     value = fields[name]
     if type(value) is not int or not least <= value <= most:
-        raise RecordError(f"{where}: {name} is {value!r}, not a number in {least}..{most}")
+        raise RecordError(f"{where}: {name} is {value!r:.40}, not a number in {least}..{most}")
     return value
 
 
 def _threads(value: object, where: str) -> dict[int, tuple[int, int]]:
     if not isinstance(value, dict):
-        raise RecordError(f"{where}: threads is {value!r}")
+        raise RecordError(f"{where}: threads is {value!r:.40}")
     known = {}
     for tid, entry in value.items():
-        match entry:
-            case [int(start), int(nice)] if tid.isascii() and tid.isdigit() and _is_nice(nice):
-                known[int(tid)] = (start, nice)
-            case _:
-                raise RecordError(f"{where}: thread {tid!r} has the record {entry!r}")
+        fields = dict(enumerate(entry)) if isinstance(entry, list) else {}
+        if not _TID.fullmatch(tid) or len(fields) != _THREAD_FIELDS:
+            raise RecordError(f"{where}: thread {tid!r:.20} has the record {entry!r:.40}")
+        known[int(tid)] = (
+            _integer(fields, 0, where, 0),
+            _integer(fields, 1, where, NICE_MIN, NICE_MAX),
+        )
     return known
-
-
-def _is_nice(value: int) -> bool:
-    return NICE_MIN <= value <= NICE_MAX
 
 
 def read_weight_record(directory: int | str, where: str) -> WeightRecord | None:
@@ -227,9 +229,17 @@ class Journal:
         with suppress(FileNotFoundError):
             os.unlink(self._path(key))
 
+    def remove_unfinished(self) -> None:
+        """Remove what a write that was cut short has left; nobody must be writing."""
+        for name in self._names():
+            if name.endswith(".new"):
+                os.unlink(f"{self._directory}/{name}")
+
     def processes(self) -> Iterator[ProcessKey]:
         """The processes that the journal has a file for, whole or not."""
-        names = os.listdir(self._directory) if os.path.isdir(self._directory) else ()
-        for name in sorted(names):
+        for name in self._names():
             if match := self._NAME.fullmatch(name):
                 yield ProcessKey(int(match[1]), int(match[2]))
+
+    def _names(self) -> list[str]:
+        return sorted(os.listdir(self._directory)) if os.path.isdir(self._directory) else []

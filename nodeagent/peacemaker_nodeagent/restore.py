@@ -31,7 +31,11 @@ def restore_records(
     keep_paths: Collection[str] = (),
     keep_keys: Collection[ProcessKey] = (),
 ) -> Iterator[Outcome]:
-    """Restore all threads, then all weights, but those that `keep_…` name."""
+    """Restore all threads, then all weights, but those that `keep_…` name.
+
+    For whoever holds the agent's lock.
+    """
+    journal.remove_unfinished()
     for key in journal.processes():
         if key not in keep_keys:
             yield _restore_process(journal, key)
