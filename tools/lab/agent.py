@@ -210,8 +210,12 @@ class Agent:
         self._command = None
         return status
 
+    @property
+    def has_ended(self) -> bool:
+        return self._command is None or self._command.poll() is not None
+
     def must_run(self) -> None:
-        if self._command is None or self._command.poll() is not None:
+        if self.has_ended:
             raise RuntimeError(f"the agent has ended:\n{self.log()}")
 
     def _end(self, number: signal.Signals) -> int:
