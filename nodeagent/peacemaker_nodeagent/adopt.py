@@ -45,7 +45,7 @@ def adopt(
     try:
         if found.placement.own is not None and found.placement.own not in shared:
             vm.own = OwnCgroup.open(hierarchy, found.placement.own)
-            vm.weight_found = vm.own.read_weight()
+            vm.weight_found = vm.own.read_weight() if vm.own else None
         _take_records(vm, journal, now)
     except (RecordError, PermissionError) as error:
         vm.weight = vm.threads = None

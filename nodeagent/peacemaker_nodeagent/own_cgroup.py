@@ -31,17 +31,25 @@ class OwnCgroup:
     _weight: int
 
     @classmethod
-    def open(cls, hierarchy: Hierarchy, path: str) -> Self:
-        """Raises CgroupEnded, PermissionError."""
+    def open(cls, hierarchy: Hierarchy, path: str) -> Self | None:
+        """None for a cgroup without a weight: on v2 one whose parent has the cpu controller off,
+        so that its threads compete with those of its siblings, by nice.
+
+        Raises CgroupEnded, PermissionError.
+        """
         try:
             directory = os.open(hierarchy.directory(path), os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                weight = os.open(hierarchy.weight_file, os.O_RDWR, dir_fd=directory)
-            except OSError:
-                os.close(directory)
-                raise
         except FileNotFoundError as gone:
             raise CgroupEnded(path) from gone
+        try:
+            weight = os.open(hierarchy.weight_file, os.O_RDWR, dir_fd=directory)
+        except OSError as error:
+            os.close(directory)
+            if not isinstance(error, FileNotFoundError):
+                raise
+            if os.path.exists(hierarchy.directory(path)):
+                return None
+            raise CgroupEnded(path) from error
         return cls(path, directory, weight)
 
     def close(self) -> None:

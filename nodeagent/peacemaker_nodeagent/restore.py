@@ -85,6 +85,8 @@ def _restore_cgroup(hierarchy: Hierarchy, path: str) -> Outcome:
         return Outcome(path, ())
     except OSError as error:
         return Outcome(path, (), f"left alone: {error}")
+    if own is None:
+        return Outcome(path, (), "left alone: it has a record, and no weight any more")
     try:
         record = own.read_record()
         return Outcome(path, tuple(restore_weight(own, record)) if record else ())
