@@ -35,6 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace, screen: Screen, interrupts: Interrupts) -> int:
+    if os.geteuid() != 0:
+        raise PermissionError("cgroups and other processes' nice are root's: run it as root")
+    if not arguments.output.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {arguments.output.parent} for the picture")
     (policy,) = parse_policies(POLICY.read_bytes(), str(POLICY))
     refuse_beside_another_agent()
     # A nice that the caller has would be the VMs' too: they start, as VMs do, at 0.
@@ -75,7 +79,7 @@ def _run(arguments: argparse.Namespace, screen: Screen, interrupts: Interrupts) 
     screen.say(f"\n  Shares are of what the four had together: {together} of CPU {cpu} at last.\n")
     for good, text in verdicts:
         screen.verdict(good, text)
-    screen.say(f"\nThe picture: {arguments.output}")
+    screen.say(f"\nThe picture: {arguments.output.resolve()}")
     return 0 if all(good for good, _ in verdicts) else 1
 
 

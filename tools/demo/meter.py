@@ -51,13 +51,14 @@ class Meter:
         """The last reading."""
         return self._samples[-1]
 
-    def take(self) -> None:
+    def take(self) -> Sample:
         """Read now. RuntimeError with what a process said if it has ended."""
         for process in self._processes:
             process.must_run()
         at = time.monotonic() - self._start
         used = tuple(cpu_time(process.pid) for process in self._processes)
         self._samples.append(Sample(at, used, tuple(map(_waited, self._processes))))
+        return self.latest
 
     def now(self) -> Shares:
         """The shares of the last moment."""

@@ -31,9 +31,9 @@ def picture(course: Sequence[Shares], phases: Sequence[Phase], result: Result) -
             f" The ordinary pod beside them: {before[ORDINARY_POD]} → {after[ORDINARY_POD]}."
         ),
         footer=(
-            "Three QEMU VMs and an ordinary pod, all busy on one CPU, each in a pod cgroup of"
-            f" weight {BASELINE}; nice {signed(result.nices[FAVOURED])} for gold,"
-            f" {signed(result.nices[RESTRAINED])} for bronze."
+            "Busy QEMU VMs and a busy ordinary pod on one CPU, in pod cgroups of weight"
+            f" {BASELINE}. Shares of what they had together."
+            f" Nice {signed(result.nices[FAVOURED])} and {signed(result.nices[RESTRAINED])}."
         ),
         times=[shares.until for shares in course],
         bands=[

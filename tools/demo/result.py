@@ -55,7 +55,7 @@ class Result:
         for index, name in enumerate(self.names):
             shares = [self.equal.each, self.nice_alone.each, self.peace.each, self.expected()]
             equal, alone, agent, expected = (percent(each[index], ".1f") for each in shares)
-            off = percent(self.errors()[index], "+.1f")
+            off = percent(self.errors()[index], "+z.1f")
             nice = signed(self.nices.get(name, 0))
             weights = str(self.weights[name]), f"{table[name]:.1f}"
             yield _row(name, nice, equal, alone, agent, expected, off, *weights)

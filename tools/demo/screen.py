@@ -154,7 +154,7 @@ def signed(nice: int) -> str:
 
 
 def percent(part: float, form: str = ".0f") -> str:
-    """A part of one in percent, as the form says: `.1f`, `+.1f`."""
+    """A part of one in percent, as the form says: `.1f`, `+z.1f`."""
     return f"{100 * part:{form}} %".replace("-", "−")
 
 

@@ -64,7 +64,7 @@ class Story:
 
     def _nice_alone(self, nices: Mapping[str, int]) -> Shares:
         self._set_nices(nices)
-        start = self.meter.latest
+        start = self.meter.take()
         told = " and ".join(f"{signed(nice)} for {name}" for name, nice in nices.items())
         self._hold(f"nice {told}, on every thread of QEMU", self.seconds)
         shares = self._end_phase(start, start)
@@ -79,7 +79,7 @@ class Story:
             lambda: goal.items() <= agent.nices().items(),
             _SETTLE_TIMEOUT,
         )
-        settled = self.meter.latest
+        settled = self.meter.take()
         self._hold("the policy's bounds are reached", self.seconds)
         return self._end_phase(start, settled)
 
@@ -88,7 +88,7 @@ class Story:
         start = self.meter.latest
         caption = "the stop file is there: the agent puts everything back and rests"
         self._watch(caption, self.is_restored, _RESTORE_TIMEOUT)
-        settled = self.meter.latest
+        settled = self.meter.take()
         self._hold(caption, max(self.seconds / 2, 3 * _TICK))
         self._end_phase(start, settled)
         agent.end()
