@@ -15,7 +15,7 @@ from peacemaker.memory import Memory, RuleMemory, Shadow
 from peacemaker.nice import priority
 from peacemaker.policy import Action, Add, Mode, PeacePolicy, Rule, Set, Toward
 from peacemaker.snapshot import Snapshot, VmView
-from peacemaker.trace import PassTrace, RuleTrace, Verdict, VmTrace
+from peacemaker.trace import PassTrace, RuleTrace, Verdict, VmTrace, news
 
 _NO_MEMORY = Memory()
 
@@ -103,13 +103,13 @@ class _Pass:
         return known
 
     def _signals(self, vm: VmView) -> dict[str, object]:
-        age = self._now - vm.started
+        age = max(0.0, self._now - vm.started)
         return {
             **vm.signals,
             "age": age,
             "nice": vm.nice,
             "priority": priority(vm.nice),
-            "sinceChange": age if vm.changed_at is None else self._now - vm.changed_at,
+            "sinceChange": age if vm.changed_at is None else _since(vm.changed_at, self._now),
         }
 
 
@@ -198,7 +198,7 @@ def _rank(vm: VmView, value: float, highest: bool) -> tuple[float, float, float,
 
 def _unpicked(value: bool | float | Missing) -> VmTrace:
     if isinstance(value, Missing):
-        return VmTrace(Verdict.NO_VALUE, "" if value.kind == "label" else value.text)
+        return VmTrace(Verdict.NO_VALUE, ", ".join(news(value)), news(value))
     return VmTrace(Verdict.FILTERED) if value is False else VmTrace(Verdict.NO_VALUE, "NaN")
 
 
@@ -208,11 +208,9 @@ def _move(
     """The change that the rule makes to a picked VM, or what held it."""
     if earlier := changes.get(vm.uid):
         return VmTrace(Verdict.ALREADY_ADJUSTED, f"by {earlier.rule}")
-    if vm.changed_at is not None and now - vm.changed_at < rule.cooldown:
-        return VmTrace(
-            Verdict.COOLDOWN,
-            f"changed {now - vm.changed_at:.0f}s ago, cooldown {format_duration(rule.cooldown)}",
-        )
+    if vm.changed_at is not None and _since(vm.changed_at, now) < rule.cooldown:
+        ago = f"changed {_since(vm.changed_at, now):.0f}s ago"
+        return VmTrace(Verdict.COOLDOWN, f"{ago}, cooldown {format_duration(rule.cooldown)}")
     aim = _aim(rule.action, vm.nice)
     new = policy.bounds.clamp(aim)
     if new != vm.nice:
@@ -221,6 +219,11 @@ def _move(
         bounds = policy.bounds
         return VmTrace(Verdict.BOUND, f"nice {vm.nice}, bounds {bounds.min}..{bounds.max}")
     return VmTrace(Verdict.UNMOVED, f"nice {vm.nice}")
+
+
+def _since(changed_at: float, now: float) -> float:
+    """Seconds since a change; a pass that is due just before it, and late, sees it as new."""
+    return max(0.0, now - changed_at)
 
 
 def _aim(action: Action, nice: int) -> int:

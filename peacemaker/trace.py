@@ -34,10 +34,11 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class VmTrace:
-    """A rule's verdict on one VM, and the figures behind it in words."""
+    """A rule's verdict on one VM, the figures behind it in words, and what of it is `news`."""
 
     verdict: Verdict
     detail: str = ""
+    news: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +83,24 @@ class PassTrace:
         return lines
 
 
+def news(missing: Missing) -> tuple[str, ...]:
+    """What an administrator should hear of a missing value: a label that a VM lacks is no news."""
+    match missing.kind:
+        case "label":
+            return ()
+        case "signal":
+            return tuple(missing.text.split(", "))
+        case "error":
+            return (missing.text,)
+
+
 def _news(rules: tuple[RuleTrace, ...]) -> Iterator[str]:
     for trace in rules:
         for value in (trace.when, trace.until):
-            if isinstance(value, Missing) and value.kind != "label":
-                yield value.text
+            if isinstance(value, Missing):
+                yield from news(value)
         for vm in trace.vms.values():
-            if vm.verdict is Verdict.NO_VALUE and vm.detail:
-                yield vm.detail
+            yield from vm.news
 
 
 def _state(trace: RuleTrace) -> str:

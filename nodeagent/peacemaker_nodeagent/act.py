@@ -45,7 +45,8 @@ class Actuator:
             vm.weight = replace(record, confirmed=weight, pending=None, nice=vm.nice)
             own.write_record(vm.weight)
             return
-        pending = record.with_pending(weight, vm.nice)
+        # The step starts from what was just read, also where the one before was not confirmed.
+        pending = replace(record, confirmed=found).with_pending(weight, vm.nice)
         own.write_record(pending)
         vm.weight = pending
         own.write_weight(weight)
@@ -67,7 +68,13 @@ class Actuator:
         begin = time.perf_counter()
         target = vm.thread_nice
         record = vm.threads or self._new_thread_record(vm)
-        if not off and record.confirmed == target and record.nice == vm.nice:
+        if record.pending not in (None, target):
+            # A step that an earlier agent did not end: threads may hold either value. Both stay
+            # known as ours until all hold one.
+            for tid in off:
+                _set_nice(tid, record.pending)
+            record = record.with_confirmed()
+        elif not off and record.confirmed == target and record.nice == vm.nice:
             return
         pending = record.with_pending(target, vm.nice)
         self._journal.write(pending)
@@ -124,7 +131,7 @@ class Actuator:
             return []
         begin = time.perf_counter()
         done = restore_weight(vm.own, vm.weight)
-        vm.weight_found = vm.weight.baseline
+        vm.weight_found = int(done[-1].now) if done else vm.weight.baseline
         vm.weight = None
         _audit_restored(vm.full_name, done, why, begin)
         return done
@@ -172,11 +179,13 @@ def restore_threads(process: Process, record: ThreadRecord) -> list[Restored]:
     left: dict[int, int] = {}
     try:
         nices = thread_nices(process)
-        starts = {tid: process.thread_stat(tid).start for tid in nices}
     except ProcessEnded:
         return []
     for tid, nice in nices.items():
-        baseline = record.baseline_of(tid, starts[tid])
+        try:
+            baseline = record.baseline_of(tid, process.thread_stat(tid).start)
+        except ProcessEnded:
+            continue
         if nice == baseline:
             continue
         if not record.is_ours(nice):

@@ -311,7 +311,7 @@ class Agent:
                             signals="; ".join(run.missing))  # fmt: skip
             for change in decision.changes:
                 moved |= self._take_change(run.policy, change, run.due)
-            run.schedule_next(now)
+            run.schedule_next()
         if moved:
             self._settle(now)
         self._passes.cpu_seconds += time.thread_time() - begin

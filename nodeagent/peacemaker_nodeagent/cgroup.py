@@ -57,9 +57,8 @@ def _first(mount: str, file: str, names: tuple[str, ...]) -> str | None:
 _POD_UID = r"(?P<uid>[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})"
 
 # Who names a VM's cgroup, and how. `own` is the VM's own cgroup, the one whose weight is written;
-# `container` the one below it that QEMU runs in. The first row that matches counts, so that a
-# pod's cgroup wins over a libvirt scope inside it. The prefixes are those of nested kubelets
-# (kind: /kubelet/…, kubelet.slice/kubelet-kubepods.slice/…); crun nests `container` in its scope.
+# `container` the one below it that QEMU runs in. The prefixes are those of nested kubelets (kind:
+# /kubelet/…, kubelet.slice/kubelet-kubepods.slice/…); crun nests `container` in its scope.
 _SCHEMES: Final = tuple(
     (name, re.compile(pattern))
     for name, pattern in {
@@ -102,22 +101,21 @@ class Placement:
 
 def place(path: str) -> Placement:
     """Parse a cgroup path by the table of schemes."""
-    for scheme, pattern in _SCHEMES:
-        match = pattern.fullmatch(path)
-        if match is None:
-            continue
-        groups = match.groupdict()
-        own, uid = groups["own"], groups.get("uid")
-        container = groups.get("container")
-        return Placement(
-            path=path,
-            scheme=scheme,
-            own=own,
-            container=own + container if container else None,
-            pod_uid=uid.replace("_", "-") if uid else None,
-            qos=(groups.get("qos") or "guaranteed") if uid else None,
-        )
-    return Placement(path)
+    matches = [(name, match) for name, pattern in _SCHEMES if (match := pattern.fullmatch(path))]
+    if not matches:
+        return Placement(path)
+    # The outermost pod, since what is inside a pod its tenant may have made; else libvirt's scope.
+    scheme, match = min(matches, key=lambda m: ("uid" not in m[1].groupdict(), len(m[1]["own"])))
+    groups = match.groupdict()
+    own, uid, container = groups["own"], groups.get("uid"), groups.get("container")
+    return Placement(
+        path=path,
+        scheme=scheme,
+        own=own,
+        container=own + container if container else None,
+        pod_uid=uid.replace("_", "-") if uid else None,
+        qos=(groups.get("qos") or "guaranteed") if uid else None,
+    )
 
 
 class Membership:

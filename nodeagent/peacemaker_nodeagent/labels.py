@@ -1,18 +1,16 @@
 """VM labels on a host without a cluster: an optional file that maps `namespace/name` to labels."""
 
-import os
 from collections.abc import Mapping
-from typing import Final
 
-import yaml
+from peacemaker.fields import Field, Reader
+from peacemaker.yamltree import MAX_BYTES, Kind, Scalar, YamlError, documents
+from peacemaker_nodeagent import files, log
 
-from peacemaker_nodeagent import log
-
-_MOST_BYTES: Final = 1 << 20
+_Labels = Mapping[str, Mapping[str, str]]
 
 
 class LabelsError(Exception):
-    """The labels file cannot be used; the text says where and why."""
+    """The labels file cannot be used; the text says where and why, one line a problem."""
 
 
 class Labels:
@@ -21,61 +19,66 @@ class Labels:
     def __init__(self, path: str | None) -> None:
         """Raises LabelsError."""
         self._path = path
-        self._stamp: tuple[int, int, int] | None = None
-        self._labels: Mapping[str, Mapping[str, str]] = {}
+        self._stamp: files.Stamp | None = None
+        self._labels: _Labels = {}
         if path:
-            self._stamp = _stamp(path)
-            self._labels = _read(path)
+            try:
+                self._stamp = files.stamp(path)
+                self._labels = _read(path)
+            except OSError as error:
+                raise LabelsError(f"{path}: cannot be read: {error.strerror}") from None
 
     def of(self, full_name: str) -> Mapping[str, str]:
         return self._labels.get(full_name, {})
 
     def poll(self) -> bool:
-        """Whether the file says something else now. One that turns wrong is logged and ignored."""
+        """Whether the file says something else now. One that turns wrong is logged, once."""
         if self._path is None:
             return False
+        before = self._stamp
         try:
-            stamp = _stamp(self._path)
-            if stamp == self._stamp:
+            self._stamp = files.stamp(self._path)
+            if self._stamp == before:
                 return False
-            self._stamp = stamp
             labels = _read(self._path)
+        except OSError as error:
+            self._stamp = None
+            if before is not None:
+                log.error("labels cannot be read", file=self._path, why=error.strerror)
+            return False
         except LabelsError as error:
-            if self._stamp is not None:
-                log.error("labels refused, the last good ones stay in force", problem=error)
+            log.error("labels refused, the last good ones stay in force", problem=error)
             return False
         changed = labels != self._labels
         self._labels = labels
         return changed
 
 
-def _stamp(path: str) -> tuple[int, int, int]:
+def _read(path: str) -> _Labels:
+    """Raises OSError, LabelsError."""
+    reader = Reader(path)
+    labels: dict[str, Mapping[str, str]] = {}
     try:
-        status = os.stat(path)
-    except OSError as error:
-        raise LabelsError(f"{path}: cannot be read: {error.strerror}") from None
-    return status.st_mtime_ns, status.st_ino, status.st_size
+        for root in documents(files.read(path, MAX_BYTES)):
+            if not (isinstance(root, Scalar) and root.kind is Kind.NULL):
+                labels |= _labels(reader, Field("", root))
+    except YamlError as error:
+        reader.problem("", (error.line, error.column), error.message)
+    if reader.problems:
+        raise LabelsError("\n".join(map(str, sorted(reader.problems))))
+    return labels
 
 
-def _read(path: str) -> Mapping[str, Mapping[str, str]]:
-    try:
-        with open(path, "rb") as file:
-            document = yaml.safe_load(file.read(_MOST_BYTES))
-    except OSError as error:
-        raise LabelsError(f"{path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise LabelsError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if document is None:
-        return {}
-    if not isinstance(document, dict):
-        raise LabelsError(
-            f"{path}: found {type(document).__name__}, expected namespace/name: labels"
-        )
-    for name, labels in document.items():
-        if not isinstance(name, str) or "/" not in name:
-            raise LabelsError(f"{path}: {name!r} is not a namespace/name")
-        if not isinstance(labels, dict) or not all(
-            isinstance(part, str) for pair in labels.items() for part in pair
-        ):
-            raise LabelsError(f"{path}: {name}: labels are strings by strings, found {labels!r}")
-    return document
+def _labels(reader: Reader, root: Field) -> _Labels:
+    reader.keys(root)
+    found = {}
+    for name, field in reader.labels(root).items():
+        namespace, slash, vm = name.text.partition("/")
+        if not (namespace and slash and vm):
+            place = (name.line, name.column)
+            reader.problem(field.path, place, "not a VM's name (allowed namespace/name)")
+        found[name.text] = {
+            key.text: reader.text(value, "a string") or ""
+            for key, value in reader.labels(field).items()
+        }
+    return found

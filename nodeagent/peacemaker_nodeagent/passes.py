@@ -53,10 +53,9 @@ class PolicyRun:
         )
         return decision
 
-    def schedule_next(self, now: float) -> None:
-        """The next pass is an interval after this one was due; passes that were missed are not
-        made up for."""
-        self.due = max(self.due + self.policy.interval, now)
+    def schedule_next(self) -> None:
+        """The next pass is an interval after this one."""
+        self.due += self.policy.interval
 
     def take(self, policy: PeacePolicy) -> None:
         """An edit: timers of rules that stay are kept, and it acts at the next due pass."""
@@ -95,7 +94,12 @@ class Passes:
         return tuple(run.policy for run in self._runs.values())
 
     def due(self, now: float) -> list[PolicyRun]:
-        return [run for run in self._runs.values() if run.due <= now]
+        """The policies whose pass is due; passes that were missed are not made up for."""
+        runs = [run for run in self._runs.values() if run.due <= now]
+        for run in runs:
+            if now - run.due >= run.policy.interval:
+                run.due = now
+        return runs
 
     def next_due(self) -> float:
         """Seconds since boot of the earliest pass to come; infinity without policies."""

@@ -5,23 +5,23 @@ keeps its last good policies in force, and the log says what is wrong with the n
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Final
 
 from peacemaker.parse import PolicyError, Problem, parse_policies
 from peacemaker.policy import PeacePolicy
-from peacemaker_nodeagent import log
+from peacemaker.yamltree import MAX_BYTES
+from peacemaker_nodeagent import files, log
 
 _SUFFIXES: Final = (".yaml", ".yml")
-_MOST_BYTES: Final = 262_144
-_Stamp = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    stamp: _Stamp
+    """What a file last said that was right; `stamp` is of its last look, None if that failed."""
+
+    stamp: files.Stamp | None
     policies: tuple[PeacePolicy, ...]
 
 
@@ -36,56 +36,63 @@ class PolicyFiles:
         problems: list[Problem] = []
         for path in self._listed():
             try:
-                self._files[path] = _File(_stamp(path), _parse(path))
+                self._files[path] = _File(files.stamp(path), _parse(path))
             except OSError as error:
                 problems.append(Problem(path, 1, 1, "", f"cannot be read: {error.strerror}"))
             except PolicyError as error:
                 problems.extend(error.problems)
-        problems.extend(_duplicates({path: file.policies for path, file in self._files.items()}))
-        if problems:
-            raise PolicyError(tuple(problems))
+        self._policies, duplicates = _together(self._files)
+        if problems or duplicates:
+            raise PolicyError((*problems, *duplicates))
 
     def policies(self) -> tuple[PeacePolicy, ...]:
-        return tuple(chain.from_iterable(file.policies for file in self._files.values()))
+        return self._policies
 
     def poll(self) -> bool:
         """Look at what has changed since; whether other policies are in force now."""
         listed = self._listed()
-        changed = False
-        for path in listed:
-            changed |= self._poll_file(path)
-        gone = self._files.keys() - set(listed)
+        changed = [self._poll_file(path) for path in listed]
         # Editors replace a file by renaming: one that is missed for a moment is not deleted.
+        gone = self._files.keys() - set(listed)
         for path in gone & self._missed:
-            del self._files[path]
             log.info("policy file is gone", file=path)
-            changed = True
+            del self._files[path]
+            changed.append(True)
         self._missed = gone - self._missed
-        return changed
+        if not any(changed):
+            return False
+        policies, duplicates = _together(self._files, self._missed)
+        for problem in duplicates:
+            log.error("policies refused, those before stay in force", problem=problem)
+        if duplicates or policies == self._policies:
+            return False
+        self._policies = policies
+        return True
 
     def _poll_file(self, path: str) -> bool:
-        known = self._files.get(path)
+        """Whether the file says something else than before, and that is right."""
+        known = self._files.get(path, _File(None, ()))
+        stamp = None
         try:
-            stamp = _stamp(path)
-            if known and known.stamp == stamp:
+            stamp = files.stamp(path)
+            if stamp == known.stamp:
                 return False
             policies = _parse(path)
-            others = {name: file.policies for name, file in self._files.items() if name != path}
-            if problems := _duplicates({**others, path: policies}):
-                raise PolicyError(tuple(problems))
         except FileNotFoundError:
             return False
         except OSError as error:
-            log.error("policy file cannot be read", file=path, why=error.strerror)
+            if known.stamp != stamp:
+                log.error("policy file cannot be read", file=path, why=error.strerror)
+            self._files[path] = _File(stamp, known.policies)
             return False
         except PolicyError as error:
             for problem in error.problems:
                 log.error("policy refused, the last good one stays in force", problem=problem)
-            self._files[path] = _File(stamp, known.policies if known else ())
+            self._files[path] = _File(stamp, known.policies)
             return False
         self._files[path] = _File(stamp, policies)
         log.info("policies read", file=path, policies=",".join(p.name for p in policies) or "-")
-        return known is None or known.policies != policies
+        return policies != known.policies
 
     def _listed(self) -> list[str]:
         """The files that the paths name now; at the first look every path must exist."""
@@ -99,23 +106,26 @@ class PolicyFiles:
         return listed
 
 
-def _stamp(path: str) -> _Stamp:
-    status = os.stat(path)
-    return status.st_mtime_ns, status.st_ino, status.st_size
-
-
 def _parse(path: str) -> tuple[PeacePolicy, ...]:
-    with open(path, "rb") as file:
-        return parse_policies(file.read(_MOST_BYTES + 1), path)
+    return parse_policies(files.read(path, MAX_BYTES), path)
 
 
-def _duplicates(files: Mapping[str, Iterable[PeacePolicy]]) -> list[Problem]:
+def _together(
+    found: dict[str, _File], missed: Iterable[str] = ()
+) -> tuple[tuple[PeacePolicy, ...], tuple[Problem, ...]]:
+    """The policies of all files, and names that two files define.
+
+    A file in `missed` may have been renamed: what another one defines too is taken from there.
+    """
     first: dict[str, str] = {}
+    policies = []
     problems = []
-    for path, policies in files.items():
-        for policy in policies:
-            if policy.name in first:
+    for path in sorted(found, key=lambda path: (path in missed, path)):
+        for policy in found[path].policies:
+            if policy.name not in first:
+                first[policy.name] = path
+                policies.append(policy)
+            elif path not in missed:
                 message = f"{policy.name!r} is defined in {first[policy.name]} too"
                 problems.append(Problem(path, 1, 1, "metadata.name", message))
-            first.setdefault(policy.name, path)
-    return problems
+    return tuple(policies), tuple(problems)

@@ -103,6 +103,8 @@ class Process:
             self._threads = tuple(sorted(map(int, os.listdir(self._tasks))))
         except (FileNotFoundError, ProcessLookupError) as gone:
             raise ProcessEnded(f"process {self.pid} has ended") from gone
+        if not self._threads:
+            raise ProcessEnded(f"process {self.pid} has ended")
         return self._threads
 
     def threads_if_changed(self) -> tuple[int, ...]:

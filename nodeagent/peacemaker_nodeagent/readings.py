@@ -69,7 +69,9 @@ def node_signals(
     if now.psi is not None:
         signals["psi"] = now.psi
     if before and now.total > before.total:
-        signals["busy"] = (now.busy - before.busy) / (now.total - before.total)
+        # iowait may go backwards (proc(5)), and busy then seem to be more than all.
+        busy = (now.busy - before.busy) / (now.total - before.total)
+        signals["busy"] = min(1.0, max(0.0, busy))
     return signals
 
 

@@ -46,9 +46,8 @@ class WeightRecord:
     def is_ours(self, weight: int) -> bool:
         return weight in (self.confirmed, self.pending)
 
-    def with_pending(self, found: int, weight: int, nice: int) -> Self:
-        """A step from the weight just read, whether the step before was confirmed or not."""
-        return replace(self, confirmed=found, pending=weight, nice=nice)
+    def with_pending(self, weight: int, nice: int) -> Self:
+        return replace(self, pending=weight, nice=nice)
 
     def with_confirmed(self) -> Self:
         return self if self.pending is None else replace(self, confirmed=self.pending, pending=None)

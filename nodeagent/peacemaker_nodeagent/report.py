@@ -7,7 +7,7 @@ from peacemaker_nodeagent.passes import Passes, PolicyRun
 from peacemaker_nodeagent.peace_list import PeaceList, State, Vm
 from peacemaker_nodeagent.sense import Sensors
 from peacemaker_nodeagent.server import Answer
-from peacemaker_nodeagent.view import find_vm, row
+from peacemaker_nodeagent.view import find_vm, printable, row
 
 
 class Reporter:
@@ -81,7 +81,7 @@ class Reporter:
         vm = find_vm(self._vms, name)
         if isinstance(vm, str):
             return {"error": vm}
-        return {"lines": self._explanation(vm)}
+        return {"lines": [printable(line) for line in self._explanation(vm)]}
 
     def _explanation(self, vm: Vm) -> list[str]:
         nices = f"nice {vm.nice}, effective nice {vm.effective_nice}"

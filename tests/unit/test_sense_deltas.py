@@ -185,7 +185,7 @@ def test_a_policy_is_due_at_once_and_then_each_interval() -> None:
     passes.take([policy(rule(), name="a"), policy(rule(), name="b", interval="1m")], 100.0)
     assert {run.policy.name for run in passes.due(100.0)} == {"a", "b"}
     for run in passes.due(100.0):
-        run.schedule_next(100.2)
+        run.schedule_next()
     assert passes.next_due() == 115.0
     assert [run.policy.name for run in passes.due(115.0)] == ["a"]
     assert [run.policy.name for run in passes.due(114.9)] == []
@@ -197,7 +197,7 @@ def test_an_edited_policy_acts_at_its_next_due_pass(interval: str, due: float) -
     passes = Passes()
     passes.take([policy(rule())], 100.0)
     for run in passes:
-        run.schedule_next(100.0)
+        run.schedule_next()
     passes.take([policy(rule(nice="add: 2"), interval=interval)], 101.0)
     assert passes.next_due() == due
 
