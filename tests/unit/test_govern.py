@@ -28,6 +28,7 @@ def named(name: str, mode: str = "Enforce", priority: int = 0) -> PeacePolicy:
         ([("b", "Enforce", 0), ("a", "Enforce", 0)], "a", [], ["b"]),
         ([("a", "Enforce", 0), ("b", "Enforce", 1)], "b", [], ["a"]),
         ([("a", "Enforce", -1), ("z", "Enforce", 0)], "z", [], ["a"]),
+        ([("a-z", "Enforce", 0), ("b-a", "Enforce", 0)], "a-z", [], ["b-a"]),
         ([("a", "Enforce", 0), ("b", "Enforce", 2), ("c", "Enforce", 1)], "b", [], ["c", "a"]),
         ([("a", "Observe", 9)], None, ["a"], []),
         ([("a", "Observe", 9), ("b", "Enforce", 0)], "b", ["a"], []),
