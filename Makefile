@@ -30,7 +30,7 @@ help: ## List the targets
 .PHONY: demo
 demo: SYSTEM_PACKAGES := $(DEMO_PACKAGES)
 demo: need-root system-packages install ## See it work: real VMs fight for one CPU, the agent keeps the peace (root)
-	PYTHONPATH=tools $(PYTHON) tools/demo.py
+	PYTHONPATH=tools $(PYTHON) -m demo
 
 .PHONY: test
 test: need-root system-packages check test-kernel test-guest ## The whole truth: check, then the kernel tests here and in a cgroup v2 guest (root)

@@ -3,8 +3,8 @@
 import errno
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Final, Self
 
 import psutil
 
@@ -159,28 +159,48 @@ class VmSensor:
         self._periods = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Recent:
+    """A VM's latest reading, and two at least a second apart to hold against it."""
+
+    earlier: VmReading
+    anchor: VmReading
+    latest: VmReading
+
+    @property
+    def before(self) -> VmReading:
+        is_apart = self.latest.at - self.anchor.at >= SHORTEST_SPAN
+        return self.anchor if is_apart else self.earlier
+
+    def with_latest(self, reading: VmReading) -> Self:
+        if self.latest.at - self.anchor.at >= SHORTEST_SPAN:
+            return replace(self, earlier=self.anchor, anchor=self.latest, latest=reading)
+        return replace(self, latest=reading)
+
+
 class Sensors:
-    """All sensors of the agent, and the last two readings of each VM for people to look at."""
+    """All sensors of the agent, and recent readings of each VM for people to look at."""
 
     def __init__(self, hierarchy: Hierarchy) -> None:
         self._hierarchy = hierarchy
         self._node = NodeSensor()
         self._vms: dict[str, VmSensor] = {}
-        self._recent: dict[str, tuple[VmReading, VmReading]] = {}
+        self._recent: dict[str, _Recent] = {}
 
     def add(self, vm: Vm, at: float) -> None:
         """Raises ProcessEnded."""
         own = vm.own.path if vm.own else None
         sensor = self._vms[vm.uid] = VmSensor(self._hierarchy, vm.process, own)
         first = sensor.read(at, frozenset())
-        self._recent[vm.uid] = (first, first)
+        self._recent[vm.uid] = _Recent(first, first, first)
 
     def forget_cgroup(self, vm: Vm) -> None:
         """The VM has no cgroup of its own any more: from now on its process is measured."""
         sensor = self._vms[vm.uid]
         sensor.close()
         self._vms[vm.uid] = VmSensor(self._hierarchy, vm.process, None)
-        self._recent[vm.uid] = (self._recent[vm.uid][1],) * 2
+        latest = self._recent[vm.uid].latest
+        self._recent[vm.uid] = _Recent(latest, latest, latest)
 
     def delete(self, vm: Vm) -> None:
         self._recent.pop(vm.uid, None)
@@ -198,15 +218,13 @@ class Sensors:
                 continue
             if sensor.names_vcpus:
                 vm.vcpus = len(reading.vcpus)
-            older, newer = self._recent[vm.uid]
-            recent = newer if at - newer.at >= SHORTEST_SPAN else older
-            self._recent[vm.uid] = (recent, reading)
+            self._recent[vm.uid] = self._recent[vm.uid].with_latest(reading)
         return Reading(self._node.read(at), readings)
 
     def recent(self, vm: Vm) -> dict[str, object]:
-        """The VM's signals between its last two readings."""
-        before, now = self._recent[vm.uid]
-        return vm_signals(vm, now, before)
+        """The VM's signals over the last second or more."""
+        recent = self._recent[vm.uid]
+        return vm_signals(vm, recent.latest, recent.before)
 
 
 def _open_if_any(path: str) -> int | None:

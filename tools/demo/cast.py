@@ -20,7 +20,7 @@ BASELINE = 1000
 FAVOURED, BETWEEN, RESTRAINED = VMS = ("gold/database", "silver/web", "bronze/batch")
 ORDINARY_POD = "ordinary pod"
 
-_AGENT = (sys.executable, "-c", "from peacemaker_nodeagent.cli import main; main()", "run")
+_AGENT = (sys.executable, "-m", "peacemaker_nodeagent", "run")
 _AGENT_TIMEOUT = 30.0
 
 
