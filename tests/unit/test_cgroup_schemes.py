@@ -152,3 +152,8 @@ def test_any_path_is_parsed_and_an_own_cgroup_is_a_part_of_it(path: str) -> None
         assert found.own.count("/") > 1
     if found.container is not None:
         assert f"{path}/".startswith(f"{found.container}/")
+
+
+def test_the_outermost_pod_is_the_vms_own_whatever_the_drivers_are() -> None:
+    found = place(f"{POD}/{CONTAINER}/kubepods/burstable/pod{OTHER}/x")
+    assert (found.own, found.pod_uid) == (POD, UID)

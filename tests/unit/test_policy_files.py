@@ -153,3 +153,36 @@ def test_a_deleted_file_takes_its_policies_along_and_may_come_back(
     write(path, "a")
     assert found.poll()
     assert names(found) == ["a"]
+
+
+def test_a_file_that_is_renamed_keeps_its_policies_in_force(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.yaml", "a")
+    found = files(tmp_path)
+    path.rename(tmp_path / "b.yaml")
+    for _ in range(4):
+        found.poll()
+    assert names(found) == ["a"]
+
+
+def test_policies_that_change_files_are_taken_over(tmp_path: Path) -> None:
+    write(tmp_path / "a.yaml", "one")
+    write(tmp_path / "b.yaml", "two")
+    found = files(tmp_path)
+    write(tmp_path / "a.yaml", "two", interval="30s")
+    write(tmp_path / "b.yaml", "one", interval="30s")
+    for _ in range(4):
+        found.poll()
+    assert [each.interval for each in found.policies()] == [30.0, 30.0]
+
+
+def test_a_file_that_cannot_be_read_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "peacemaker")
+    path = write(tmp_path / "a.yaml", "a")
+    found = files(tmp_path)
+    path.unlink()
+    path.mkdir()  # reading it fails, as it does after `chmod 000` for who is not root
+    for _ in range(4):
+        found.poll()
+    assert len([record for record in caplog.records if "read" in record.message]) == 1

@@ -11,8 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peacemaker.nice import NICE_MAX, NICE_MIN
-from peacemaker_nodeagent.act import restore_threads
+from peacemaker.nice import CPU_SHARES, NICE_MAX, NICE_MIN
+from peacemaker_nodeagent import act
+from peacemaker_nodeagent.act import Actuator, restore_threads
+from peacemaker_nodeagent.cgroup import Hierarchy, place
+from peacemaker_nodeagent.own_cgroup import OwnCgroup
+from peacemaker_nodeagent.peace_list import Vm
 from peacemaker_nodeagent.proc import Process, ProcessKey
 from peacemaker_nodeagent.records import Journal, RecordError, ThreadRecord, WeightRecord
 
@@ -262,3 +266,71 @@ def test_restoring_threads_touches_only_what_is_still_ours(
     assert os.getpriority(os.PRIO_PROCESS, sleeper.pid) == after
     assert len(done) == (note is not None)
     assert all((note or "") in step.note for step in done)
+
+
+@pytest.mark.parametrize("tid", ["9" * 5000, "0"])
+def test_a_thread_id_that_cannot_be_is_refused(tid: str) -> None:
+    with pytest.raises(RecordError):
+        decode_threads(changed(THREADS, threads={tid: [1, 0]}))
+
+
+@pytest.mark.parametrize("entry", [[True, 0], [-1, 0], [1, False]])
+def test_a_thread_entry_that_cannot_be_is_refused(entry: list[object]) -> None:
+    with pytest.raises(RecordError):
+        decode_threads(changed(THREADS, threads={"78": entry}))
+
+
+def listed(own: OwnCgroup, weight: WeightRecord) -> Vm:
+    """A VM as adoption takes it over; its weight is asked for and nothing else."""
+    return Vm(
+        process=Process(THREADS.key, -1, -1, -1),
+        uid="77-1234",
+        name="web",
+        namespace="prod",
+        labels={},
+        started=0.0,
+        placement=place("/own"),
+        own=own,
+        vcpus=1,
+        nice=6,
+        weight=weight,
+    )
+
+
+class Killed(BaseException):
+    """Stands for kill -9 between the record and the write."""
+
+
+class Dies(OwnCgroup):
+    def write_weight(self, weight: int) -> None:
+        raise Killed(weight)
+
+
+def test_a_kill_in_the_step_after_an_unfinished_one_loses_nothing(tmp_path: Path) -> None:
+    own_dir = tmp_path / "own"
+    own_dir.mkdir()
+    (own_dir / "cpu.shares").write_text("360\n")
+    hierarchy = Hierarchy(1, str(tmp_path), str(tmp_path), "cpu.shares", CPU_SHARES)
+    # The last agent was killed after it had written its pending 360 and before confirming.
+    unfinished = WeightRecord(baseline=102, confirmed=500, nice=5, pending=360)
+    own = Dies.open(hierarchy, "/own")
+    assert own
+    adopted = listed(own, unfinished)
+    actuator = Actuator(Journal(str(tmp_path / "threads"), BOOT))
+    with pytest.raises(Killed):
+        actuator.set_weight(adopted, own, 290, "test")
+    record = own.read_record()
+    own.close()
+    assert record
+    assert record.is_ours(360), "what the cgroup holds is ours, whenever the agent is killed"
+
+
+def test_a_thread_that_ends_during_a_restore_does_not_keep_the_others_from_it(
+    sleeper: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.setpriority(os.PRIO_PROCESS, sleeper.pid, 5)
+    # A worker that is there when nices are read and gone when start times are.
+    monkeypatch.setattr(act, "thread_nices", lambda _: {4_194_303: 5, sleeper.pid: 5})
+    record = ThreadRecord(BOOT, sleeper.key, 9, 5, 5, {})
+    assert restore_threads(sleeper, record)
+    assert os.getpriority(os.PRIO_PROCESS, sleeper.pid) == 9

@@ -246,3 +246,61 @@ def test_only_what_a_due_policy_speaks_of_is_read(rules: list[str], needs: set[s
     passes = Passes()
     passes.take([policy(*rules, name="due")], 100.0)
     assert passes.needs(passes.due(100.0)) == needs
+
+
+def test_a_first_reading_is_no_news_also_for_two_signals_in_one_expression() -> None:
+    run = run_for(rule(pick="where: vm.usage > 0.5 && vm.wait > 0.1"))
+    assert play(run, reading(100.0), reading(115.0)) == [(), ()]
+
+
+def test_what_the_node_cannot_give_is_named_without_what_is_only_early() -> None:
+    run = run_for(rule(pick="where: vm.usage > 0.5 && vm.psi.some10 > 0.1"))
+    assert play(run, reading(100.0)) == [("vm.psi.some10",)]
+
+
+def test_busy_is_never_more_than_all() -> None:
+    # iowait may go backwards (proc(5)): then more ticks are busy than have passed.
+    now = replace(NODE, at=110.0, busy=NODE.busy + 400, total=NODE.total + 390)
+    assert node_signals(now, NODE, "n1", 0)["busy"] == 1.0
+
+
+def due_passes(passes: Passes, now: float) -> list[float]:
+    """What the agent's loop does at this time: the due times of the passes it makes."""
+    made = []
+    while due := passes.due(now):
+        for run in due:
+            made.append(run.due)
+            run.run(reading(now), [VM], "n1", 1)
+            run.schedule_next()
+    return made
+
+
+def test_after_a_stall_one_pass_is_made_and_not_two() -> None:
+    passes = Passes()
+    passes.take([policy(rule())], 100.0)
+    due_passes(passes, 100.0)
+    assert len(due_passes(passes, 700.0)) == 1
+
+
+@pytest.mark.parametrize("stalls", [True, False])
+def test_for_is_not_passed_over_in_two_readings_of_one_moment(stalls: bool) -> None:
+    """After a stall (or suspension), or an edit that shortens the interval."""
+    steady = rule(when="node.load1 > 0.1", waits="for: 60s, cooldown: 0s")
+    passes = Passes()
+    passes.take([policy(steady, interval="15s" if stalls else "1h")], 100.0)
+    (run,) = passes
+    calm = reading(100.0, load=(0.0, 0.0, 0.0))
+    run.run(calm, [VM], "n1", 1)
+    run.schedule_next()
+    if not stalls:
+        passes.take([policy(steady, interval="1s")], 1900.0)
+    due_passes(passes, 1900.0)
+    assert run.trace
+    assert not run.trace.rules[0].active, "it has held for no time at all"
+
+
+def test_a_cooldown_of_nothing_holds_nothing() -> None:
+    """A clamp at 100.2 s, and the pass that was due at 100.0 s a moment later."""
+    run = PolicyRun(policy(rule()), due=100.0)
+    clamped = replace(VM, changed_at=100.2)
+    assert moves(run.run(reading(100.2), [clamped], "n1", 1))

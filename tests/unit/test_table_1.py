@@ -200,3 +200,15 @@ def test_del_kvm_list_is_the_end_of_a_vm(scene: ExitStack) -> None:
     assert (len(vms), vms.find_pid(process.pid), vms.get(asked.uid)) == (0, None, None)
     with pytest.raises(KeyError):
         vms.delete(asked)
+
+
+@pytest.mark.parametrize("ask", ["threads", "threads_if_changed"])
+def test_del_kvm_list_a_process_that_has_ended_has_no_threads(scene: ExitStack, ask: str) -> None:
+    child = start(scene)
+    process = Process.open(child.pid)
+    scene.callback(process.close)
+    process.threads()
+    child.kill()
+    child.wait()
+    with pytest.raises(ProcessEnded):
+        getattr(process, ask)()

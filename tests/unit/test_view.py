@@ -17,11 +17,14 @@ from peacemaker.claim import Claimant, guard
 from peacemaker.govern import Standing
 from peacemaker.nice import CPU_SHARES
 from peacemaker_nodeagent import log
-from peacemaker_nodeagent.cgroup import Hierarchy, place
+from peacemaker_nodeagent.cgroup import Hierarchy, find_hierarchy, place
 from peacemaker_nodeagent.own_cgroup import CgroupEnded, OwnCgroup
-from peacemaker_nodeagent.peace_list import Obstacle, State, Vm
+from peacemaker_nodeagent.passes import Passes
+from peacemaker_nodeagent.peace_list import Obstacle, PeaceList, State, Vm
 from peacemaker_nodeagent.proc import Process, ProcessKey
 from peacemaker_nodeagent.records import WeightRecord
+from peacemaker_nodeagent.report import Reporter
+from peacemaker_nodeagent.sense import Sensors
 from peacemaker_nodeagent.view import find_vm, render, row
 from tests.unit.builders import policy, rule
 
@@ -213,3 +216,13 @@ def test_the_level_filters(level: str, lines: int, capsys: pytest.CaptureFixture
     logger = logging.getLogger("peacemaker")
     logger.handlers, logger.propagate = [], True
     assert capsys.readouterr().err.count("\n") == lines
+
+
+def test_an_explanation_moves_no_cursor() -> None:
+    vms = PeaceList()
+    vms.add(vm("a\x1b[2J\nlast change: none", 77))
+    reporter = Reporter("n1", vms, Passes(), Sensors(find_hierarchy()), lambda: 0.0)
+    answer = reporter.answer({"ask": "explain", "vm": "77"})
+    lines = answer["lines"]
+    assert isinstance(lines, list)
+    assert all(line.isprintable() for line in lines)
