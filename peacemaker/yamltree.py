@@ -83,12 +83,12 @@ class Mapping:
 Node = Scalar | Sequence | Mapping
 
 
-def documents(text: str | bytes) -> Iterator[Node]:
+def documents(text: str | bytes, most_nodes: int = MAX_NODES) -> Iterator[Node]:
     """Yield the root of every document of the text, in order. Raises YamlError at the first flaw.
 
     An empty document is a NULL scalar.
     """
-    yield from _Composer(_decoded(text)).documents()
+    yield from _Composer(_decoded(text), most_nodes).documents()
 
 
 def _decoded(given: str | bytes) -> str:
@@ -139,8 +139,9 @@ _Event = Any
 class _Composer:
     """Builds nodes from events, and counts."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, most_nodes: int) -> None:
         self._text = text
+        self._most_nodes = most_nodes
         self._resolver: Any = Resolver()
         self._nodes = 0
         self._anchors: dict[str, tuple[Node, int, int] | None] = {}
@@ -231,8 +232,9 @@ class _Composer:
 
     def _count(self, nodes: int, place: tuple[int, int]) -> None:
         self._nodes += nodes
-        if self._nodes > MAX_NODES:
-            raise YamlError(f"too many nodes (allowed {MAX_NODES}, aliases included)", *place)
+        if self._nodes > self._most_nodes:
+            allowed = f"allowed {self._most_nodes}, aliases included"
+            raise YamlError(f"too many nodes ({allowed})", *place)
 
     def _check_depth(self, depth: int, place: tuple[int, int]) -> None:
         if depth > MAX_DEPTH:

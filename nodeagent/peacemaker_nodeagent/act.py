@@ -6,6 +6,7 @@ is neither ours nor the baseline is not overwritten: housekeeping judges it.
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from peacemaker_nodeagent import log
@@ -72,7 +73,7 @@ class Actuator:
             # A step that an earlier agent did not end: threads may hold either value. Both stay
             # known as ours until all hold one.
             for tid in off:
-                _set_nice(tid, record.pending)
+                _set_nice(vm.process, tid, record.pending)
             record = record.with_confirmed()
         elif not off and record.confirmed == target and record.nice == vm.nice:
             return
@@ -80,7 +81,7 @@ class Actuator:
         self._journal.write(pending)
         vm.threads = pending
         for tid in off:
-            _set_nice(tid, target)
+            _set_nice(vm.process, tid, target)
         vm.threads = pending.with_confirmed()
         self._journal.write(vm.threads)
         if off:
@@ -90,8 +91,9 @@ class Actuator:
     def _new_thread_record(self, vm: Vm) -> ThreadRecord:
         threads = {}
         for tid, nice in thread_nices(vm.process).items():
-            if is_sched_other(tid):
-                threads[tid] = (vm.process.thread_stat(tid).start, nice)
+            with suppress(ProcessEnded):
+                if is_sched_other(tid):
+                    threads[tid] = (vm.process.thread_stat(tid).start, nice)
         return ThreadRecord(
             boot=self._journal.boot,
             key=vm.process.key,
@@ -163,13 +165,13 @@ def _nice(tid: int) -> int | None:
         return None
 
 
-def _set_nice(tid: int, nice: int) -> None:
-    """Real-time threads are never touched; a thread that has just ended needs nothing."""
-    try:
-        if is_sched_other(tid):
+def _set_nice(process: Process, tid: int, nice: int) -> None:
+    """Real-time threads are never touched, nor who has the id of a thread that has just ended."""
+    if process.has_thread(tid) and is_sched_other(tid):
+        try:
             os.setpriority(os.PRIO_PROCESS, tid, nice)
-    except ProcessLookupError:
-        pass
+        except ProcessLookupError:
+            return
 
 
 def restore_threads(process: Process, record: ThreadRecord) -> list[Restored]:
@@ -191,7 +193,7 @@ def restore_threads(process: Process, record: ThreadRecord) -> list[Restored]:
         if not record.is_ours(nice):
             left[tid] = nice
             continue
-        _set_nice(tid, baseline)
+        _set_nice(process, tid, baseline)
         before.add(nice)
         after.add(baseline)
     note = f"left {left}: changed by somebody else" if left else ""

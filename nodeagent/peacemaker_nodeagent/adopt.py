@@ -47,7 +47,7 @@ def adopt(
             vm.own = OwnCgroup.open(hierarchy, found.placement.own)
             vm.weight_found = vm.own.read_weight() if vm.own else None
         _take_records(vm, journal, now)
-    except (RecordError, PermissionError) as error:
+    except (RecordError, OSError) as error:
         vm.weight = vm.threads = None
         vm.obstacle = Obstacle(State.FAILED, f"UnknownBaseline: {error}")
     except (ProcessEnded, CgroupEnded):
@@ -66,8 +66,9 @@ def _take_records(vm: Vm, journal: Journal, now: float) -> None:
     threads = journal.read(vm.process.key)
     if threads is None:
         _require_untouched_threads(vm)
-    elif vm.own and weight is None:
-        raise RecordError("the threads have a record and the cgroup has none")
+    elif vm.own and weight is None and threads.nice != threads.baseline:
+        # A nice of ours is recorded with the weight before it is with the threads.
+        raise RecordError("the threads have a record of a nice and the cgroup has none")
     vm.weight, vm.threads = weight, threads
     if weight or threads:
         # A step under way when the last agent ended is finished: its nice is the VM's.
@@ -79,15 +80,8 @@ def _take_records(vm: Vm, journal: Journal, now: float) -> None:
 
 def _require_untouched_threads(vm: Vm) -> None:
     for tid, nice in thread_nices(vm.process).items():
-        if nice != 0 and _counts(tid):
+        if nice != 0 and is_sched_other(tid):
             raise RecordError(f"thread {tid} has nice {nice} and there is no record of it")
-
-
-def _counts(tid: int) -> bool:
-    try:
-        return is_sched_other(tid)
-    except ProcessLookupError:
-        return False
 
 
 def close(vm: Vm) -> None:

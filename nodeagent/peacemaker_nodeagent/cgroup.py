@@ -73,7 +73,9 @@ _SCHEMES: Final = tuple(
             r"(?P<container>/[^/]+(?:/container)?)?(?:/.*)?"
         ),
         "libvirt, systemd-machined": r"(?P<own>.*?/machine-qemu[^/]*\.scope)(?:/.*)?",
-        "libvirt, cgroupfs": r"(?P<own>.*?/machine/[^/]+\.libvirt-qemu)(?:/.*)?",
+        "libvirt, cgroupfs": (
+            r"(?P<own>.*?/machine(?:/[^/]+\.partition)*/[^/]+\.libvirt-qemu)(?:/.*)?"
+        ),
     }.items()
 )
 

@@ -1,12 +1,15 @@
 """VM labels on a host without a cluster: an optional file that maps `namespace/name` to labels."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from peacemaker.fields import Field, Reader
 from peacemaker.yamltree import MAX_BYTES, Kind, Scalar, YamlError, documents
 from peacemaker_nodeagent import files, log
 
 _Labels = Mapping[str, Mapping[str, str]]
+_MOST_NODES: Final = 50_000
+"""Enough for a thousand VMs with twenty labels each."""
 
 
 class LabelsError(Exception):
@@ -59,7 +62,7 @@ def _read(path: str) -> _Labels:
     reader = Reader(path)
     labels: dict[str, Mapping[str, str]] = {}
     try:
-        for root in documents(files.read(path, MAX_BYTES)):
+        for root in documents(files.read(path, MAX_BYTES), _MOST_NODES):
             if not (isinstance(root, Scalar) and root.kind is Kind.NULL):
                 labels |= _labels(reader, Field("", root))
     except YamlError as error:

@@ -120,6 +120,14 @@ class Process:
         except (FileNotFoundError, ProcessLookupError) as gone:
             raise ProcessEnded(f"thread {tid} of process {self.pid} has ended") from gone
 
+    def has_thread(self, tid: int) -> bool:
+        """Whether the thread is, at this moment, one of this process."""
+        try:
+            os.stat(str(tid), dir_fd=self._tasks)
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        return True
+
     def open_thread_file(self, tid: int, name: str) -> int:
         """A descriptor of /proc/PID/task/TID/name, for preading. Raises ProcessEnded."""
         try:
@@ -147,5 +155,8 @@ def is_vcpu(comm: str) -> bool:
 
 
 def is_sched_other(tid: int) -> bool:
-    """Whether nice means anything to the thread. Raises ProcessLookupError."""
-    return os.sched_getscheduler(tid) & ~_SCHED_RESET_ON_FORK == os.SCHED_OTHER
+    """Whether nice means anything to the thread; to one that has ended it does not."""
+    try:
+        return os.sched_getscheduler(tid) & ~_SCHED_RESET_ON_FORK == os.SCHED_OTHER
+    except ProcessLookupError:
+        return False

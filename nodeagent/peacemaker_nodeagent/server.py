@@ -1,7 +1,7 @@
 """The socket for the local command line: one JSON line asks, one JSON line answers.
 
-It lives in the agent's own loop: nothing here blocks, and a client that does not read, or asks too
-much, is hung up on.
+It lives in the agent's own loop: nothing here blocks. A client that asks too much is hung up on,
+and one that dawdles when others want its place.
 """
 
 import json
@@ -41,7 +41,7 @@ class Server:
         self._path = path
         self._handler = handler
         self._selector = selector
-        self._clients: set[socket.socket] = set()
+        self._clients: dict[socket.socket, None] = {}  # in the order of their coming
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(path)
         os.chmod(path, 0o600)
@@ -60,14 +60,15 @@ class Server:
     def _accept(self) -> None:
         connection, _ = self._listener.accept()
         if len(self._clients) >= _MOST_CLIENTS:
-            connection.close()
-            return
+            self._hang_up(next(iter(self._clients)))
         connection.setblocking(False)
-        self._clients.add(connection)
+        self._clients[connection] = None
         client = _Client(connection)
         self._selector.register(connection, selectors.EVENT_READ, lambda: self._serve(client))
 
     def _serve(self, client: _Client) -> None:
+        if client.connection not in self._clients:
+            return  # hung up on a moment ago
         try:
             if client.answer is None:
                 self._receive(client)
@@ -101,7 +102,7 @@ class Server:
         return json.dumps(self._handler(request)).encode() + b"\n"
 
     def _hang_up(self, connection: socket.socket) -> None:
-        self._clients.discard(connection)
+        self._clients.pop(connection, None)
         self._selector.unregister(connection)
         connection.close()
 

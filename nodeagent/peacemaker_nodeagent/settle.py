@@ -137,7 +137,7 @@ class Settler:
             self._write_weight(vm, vm.own, vm.share.weight, finding)
         target = vm.thread_nice
         nices = thread_nices(vm.process)
-        off = {tid: nice for tid, nice in nices.items() if nice != target and _is_other(tid)}
+        off = {tid: nice for tid, nice in nices.items() if nice != target and is_sched_other(tid)}
         if moved := self._moved_by_others(vm, off):
             if vm.drift.thread_corrections >= THREAD_CORRECTIONS:
                 self._contest(vm, f"somebody else sets its threads' nice again: {moved}")
@@ -161,11 +161,11 @@ class Settler:
 
     def _moved_by_others(self, vm: Vm, off: dict[int, int]) -> str:
         """Threads that we left at our nice and find at another, in words; empty if none."""
-        ours = vm.threads.confirmed if vm.threads else vm.baseline_nice
         moved = (
             f"{tid} at {nice}"
             for tid, nice in off.items()
-            if tid in vm.settled_threads and nice != ours
+            if tid in vm.settled_threads
+            and not (vm.threads.is_ours(nice) if vm.threads else nice == vm.baseline_nice)
         )
         return ", ".join(moved)
 
@@ -176,10 +176,3 @@ class Settler:
         self._actuator.restore(vm, reason)
         vm.obstacle = Obstacle(State.CONTESTED, reason)
         vm.reason = reason
-
-
-def _is_other(tid: int) -> bool:
-    try:
-        return is_sched_other(tid)
-    except ProcessLookupError:
-        return False

@@ -82,6 +82,8 @@ NESTED = "/machine.slice/machine-qemu\\x2d1\\x2da.scope"
          None, None, None),
         ("/machine/qemu-3-web.libvirt-qemu/emulator", LIBVIRT,
          "/machine/qemu-3-web.libvirt-qemu", None, None, None),
+        ("/machine/prod.partition/web.libvirt-qemu", LIBVIRT,
+         "/machine/prod.partition/web.libvirt-qemu", None, None, None),
         # libvirt in a pod: the pod is the VM's own
         (f"/kubepods/burstable/pod{UID}/{CID}{NESTED}/libvirt/emulator", CGROUPFS,
          f"/kubepods/burstable/pod{UID}", f"/{CID}", UID, "burstable"),
