@@ -27,6 +27,8 @@ FAVOUR = policy(
 )
 """Like a real one, it waits for a signal that needs two readings."""
 PERCENTILES = (50, 99)
+SETTLING = 1.0
+"""Seconds that are not measured after a change: the kernel shares by load averages (PELT)."""
 
 
 def measure(parsed: argparse.Namespace) -> list[Figure]:
@@ -64,6 +66,7 @@ def _wakes(guest: Guest, seconds: float) -> list[float]:
     A tick that passes while the VM waits for its CPU wakes nobody, and was due all the same: of a
     wait of 50 ms one wake is seen, and 50 were late, by 50 ms, 49 ms and so on.
     """
+    time.sleep(SETTLING)
     before = len(guest.wake_stamps())
     time.sleep(seconds)
     seen = wake_delays(guest.wake_stamps()[before - before % 5 :])
