@@ -55,9 +55,10 @@ def guard(
     free = [m for m in members if m.frozen_weight is None]
     claim = max_claim_percent / 100 * sum(m.baseline for m in members)
     left = max(0.0, claim - sum(m.frozen_weight or 0 for m in members))
-    total = sum(map(wanted_weight, free))
+    wanted = [wanted_weight(m) for m in free]
+    total = sum(wanted)
     scale = min(1.0, left / total) if total else 1.0
-    return {m.uid: _share(m, wanted_weight(m) * scale, limits) for m in free}
+    return {m.uid: _share(m, each * scale, limits) for m, each in zip(free, wanted, strict=True)}
 
 
 def _share(claimant: Claimant, wanted: float, limits: WeightRange) -> Share:

@@ -18,6 +18,7 @@ from peacemaker.snapshot import Snapshot, VmView
 from peacemaker.trace import PassTrace, RuleTrace, Verdict, VmTrace, news
 
 _NO_MEMORY = Memory()
+_NOT_PICKED = VmTrace(Verdict.NOT_PICKED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ def decide(policy: PeacePolicy, snapshot: Snapshot, memory: Memory = _NO_MEMORY)
     Every rule sees this one snapshot. The returned memory belongs to the policy's next pass.
     """
     vms = _as_seen(policy, snapshot, memory)
-    variables = _Pass(snapshot, vms)
+    variables = _Pass(policy, snapshot, vms)
     changes: dict[str, Change] = {}
     rules: dict[str, RuleMemory] = {}
     traces = []
@@ -75,13 +76,25 @@ def decide(policy: PeacePolicy, snapshot: Snapshot, memory: Memory = _NO_MEMORY)
 
 
 class _Pass:
-    """The CEL variables of one pass: each is made once, when an expression first asks for it."""
+    """The CEL variables of one pass: each is made once, when an expression first asks for it.
 
-    def __init__(self, snapshot: Snapshot, vms: Sequence[VmView]) -> None:
+    A VM has those signals that the policy speaks of, and the names that tell it from others: to
+    convert them all for CEL would cost more than to evaluate.
+    """
+
+    def __init__(self, policy: PeacePolicy, snapshot: Snapshot, vms: Sequence[VmView]) -> None:
         self._now = snapshot.now
         self._node = snapshot.node
         self._vms = vms
         self._by_uid: dict[str, Variables] = {}
+        self._signals_by_uid: dict[str, dict[str, object]] = {}
+        self._spoken = {"name", "namespace"} | {
+            signal.split(".")[1]
+            for rule in policy.rules
+            for expression in (rule.when, rule.until, rule.pick.where, rule.pick.order)
+            if expression
+            for signal in expression.signals
+        }
 
     def conditions(self, expression: Expression) -> Variables:
         """For `when` and `until`: `node`, and `vms` if the expression may speak of them."""
@@ -103,14 +116,21 @@ class _Pass:
         return known
 
     def _signals(self, vm: VmView) -> dict[str, object]:
-        age = max(0.0, self._now - vm.started)
-        return {
-            **vm.signals,
-            "age": age,
-            "nice": vm.nice,
-            "priority": priority(vm.nice),
-            "sinceChange": age if vm.changed_at is None else _since(vm.changed_at, self._now),
-        }
+        known = self._signals_by_uid.get(vm.uid)
+        if known is None:
+            age = max(0.0, self._now - vm.started)
+            since_change = age if vm.changed_at is None else _since(vm.changed_at, self._now)
+            signals = {
+                **vm.signals,
+                "age": age,
+                "nice": vm.nice,
+                "priority": priority(vm.nice),
+                "sinceChange": since_change,
+            }
+            spoken = self._spoken
+            known = {name: value for name, value in signals.items() if name in spoken}
+            self._signals_by_uid[vm.uid] = known
+        return known
 
 
 def _as_seen(policy: PeacePolicy, snapshot: Snapshot, memory: Memory) -> tuple[VmView, ...]:
@@ -186,7 +206,7 @@ def _pick(
     ranked.sort()
     cut = len(ranked) if pick.count is None else pick.count
     for _, vm in ranked[cut:]:
-        verdicts[vm.uid] = VmTrace(Verdict.NOT_PICKED)
+        verdicts[vm.uid] = _NOT_PICKED
     return [vm for _, vm in ranked[:cut]], verdicts
 
 

@@ -98,7 +98,7 @@ class Placement:
     @property
     def parent(self) -> str | None:
         """The cgroup in which the VM's own one competes."""
-        return os.path.dirname(self.own) if self.own else None
+        return self.own[: self.own.rindex("/")] or "/" if self.own else None
 
 
 def place(path: str) -> Placement:

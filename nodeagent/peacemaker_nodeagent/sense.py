@@ -3,7 +3,7 @@
 import errno
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, Self
 
 import psutil
@@ -107,12 +107,13 @@ class VmSensor:
     def _read_delay(self) -> int | None:
         """Second field of schedstat: ns runnable but not running (Documentation/scheduler)."""
         try:
-            return sum(
-                int(os.pread(descriptor, 64, 0).split()[1]) for descriptor in self._vcpus.values()
-            )
+            delay = 0
+            for descriptor in self._vcpus.values():
+                delay += int(os.pread(descriptor, 64, 0).split()[1])
         except (OSError, IndexError):
             self._threads = ()
             return None
+        return delay
 
     def _read_usage(self) -> int | None:
         """CPU time in ns: of the own cgroup, or of the process where it has none."""
@@ -174,8 +175,8 @@ class _Recent:
 
     def with_latest(self, reading: VmReading) -> Self:
         if self.latest.at - self.anchor.at >= SHORTEST_SPAN:
-            return replace(self, earlier=self.anchor, anchor=self.latest, latest=reading)
-        return replace(self, latest=reading)
+            return type(self)(self.anchor, self.latest, reading)
+        return type(self)(self.earlier, self.anchor, reading)
 
 
 class Sensors:
@@ -193,14 +194,6 @@ class Sensors:
         sensor = self._vms[vm.uid] = VmSensor(self._hierarchy, vm.process, own)
         first = sensor.read(at, frozenset())
         self._recent[vm.uid] = _Recent(first, first, first)
-
-    def forget_cgroup(self, vm: Vm) -> None:
-        """The VM has no cgroup of its own any more: from now on its process is measured."""
-        sensor = self._vms[vm.uid]
-        sensor.close()
-        self._vms[vm.uid] = VmSensor(self._hierarchy, vm.process, None)
-        latest = self._recent[vm.uid].latest
-        self._recent[vm.uid] = _Recent(latest, latest, latest)
 
     def delete(self, vm: Vm) -> None:
         self._recent.pop(vm.uid, None)

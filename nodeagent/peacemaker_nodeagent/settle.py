@@ -138,7 +138,7 @@ class Settler:
         target = vm.thread_nice
         nices = thread_nices(vm.process)
         off = {tid: nice for tid, nice in nices.items() if nice != target and is_sched_other(tid)}
-        if moved := self._moved_by_others(vm, off):
+        if off and (moved := self._moved_by_others(vm, off)):
             if vm.drift.thread_corrections >= THREAD_CORRECTIONS:
                 self._contest(vm, f"somebody else sets its threads' nice again: {moved}")
                 return
