@@ -4,7 +4,7 @@ A record that is missing, torn or foreign never leads to a guess. Threads at nic
 at all is an untouched VM; two whole records are adopted; anything else is left alone.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from peacemaker_nodeagent.act import thread_nices
 from peacemaker_nodeagent.cgroup import Hierarchy
@@ -22,9 +22,12 @@ def adopt(
     journal: Journal,
     labels: Mapping[str, str],
     now: float,
-    shared: Collection[str] = (),
+    elder: Vm | None = None,
 ) -> Vm:
-    """The VM of a discovered QEMU process; the cgroups in `shared` are no VM's own.
+    """The VM of a discovered QEMU process.
+
+    A cgroup is the own one of the VM that came first. What else calls itself QEMU in there shares
+    that VM's weight, and is left alone: a tenant must not shake off a weight by starting it.
 
     Raises ProcessEnded, CgroupEnded; the process stays the caller's to close.
     """
@@ -43,7 +46,9 @@ def adopt(
     if found.placement.qos == "guaranteed":
         vm.obstacle = Obstacle(State.EXCLUDED, "GuaranteedQoS: its CPU time is promised to it")
     try:
-        if found.placement.own is not None and found.placement.own not in shared:
+        if elder:
+            vm.obstacle = Obstacle(State.EXCLUDED, f"SharedCgroup: it is {elder.full_name}'s")
+        elif found.placement.own is not None:
             vm.own = OwnCgroup.open(hierarchy, found.placement.own)
             vm.weight_found = vm.own.read_weight() if vm.own else None
         _take_records(vm, journal, now)

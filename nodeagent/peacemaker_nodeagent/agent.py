@@ -10,8 +10,7 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Collection, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -21,22 +20,18 @@ from peacemaker.govern import standing
 from peacemaker.policy import Mode, PeacePolicy
 from peacemaker_nodeagent import log
 from peacemaker_nodeagent.act import Actuator
-from peacemaker_nodeagent.adopt import adopt, close
-from peacemaker_nodeagent.cgroup import DEFAULT_MOUNT, Membership, find_hierarchy
-from peacemaker_nodeagent.discover import Found, Scanner, describe, shared_cgroups
+from peacemaker_nodeagent.cgroup import DEFAULT_MOUNT, find_hierarchy
 from peacemaker_nodeagent.drift import Drift
 from peacemaker_nodeagent.labels import Labels
 from peacemaker_nodeagent.notify import notify, watchdog_interval
-from peacemaker_nodeagent.own_cgroup import CgroupEnded
 from peacemaker_nodeagent.passes import Passes, PolicyRun
-from peacemaker_nodeagent.peace_list import PeaceList, State, Vm
+from peacemaker_nodeagent.peace_list import State, Vm
 from peacemaker_nodeagent.policy_files import PolicyFiles
-from peacemaker_nodeagent.proc import ProcessEnded, boot_id
+from peacemaker_nodeagent.proc import boot_id
 from peacemaker_nodeagent.records import Journal
 from peacemaker_nodeagent.report import Reporter
-from peacemaker_nodeagent.restore import restore_records
+from peacemaker_nodeagent.roster import Roster
 from peacemaker_nodeagent.run_dir import RunDir
-from peacemaker_nodeagent.sense import Sensors
 from peacemaker_nodeagent.server import Server
 from peacemaker_nodeagent.settle import Settler
 
@@ -72,18 +67,17 @@ class Agent:
         self._labels = Labels(options.labels)
         self._hierarchy = find_hierarchy(options.cgroup_mount)
         self._lock = options.run_dir.lock()
-        self._journal = Journal(options.run_dir.journal, boot_id())
-        self._actuator = Actuator(self._journal)
-        self._settler = Settler(self._actuator, self._hierarchy, options.max_claim_percent)
-        self._membership = Membership(self._hierarchy)
-        self._scanner = Scanner()
-        self._sensors = Sensors(self._hierarchy)
-        self._vms = PeaceList()
-        self._passes = Passes()
+        journal = Journal(options.run_dir.journal, boot_id())
+        actuator = Actuator(journal)
         self._selector = selectors.DefaultSelector()
+        self._roster = Roster(
+            self._hierarchy, options.below, journal, actuator, self._labels, self._selector
+        )
+        self._vms = self._roster.vms
+        self._settler = Settler(actuator, self._hierarchy, options.max_claim_percent)
+        self._passes = Passes()
         self._suspended = False
         self._ends = False
-        self._vms_ended = False
         self._idle_policies: frozenset[str] = frozenset()
 
     # --- the loop ---
@@ -92,7 +86,9 @@ class Agent:
         """Until SIGTERM or SIGINT. Values are left as they are: an upgrade changes no VM."""
         _raise_descriptor_limit()
         wakeups = self._catch_signals()
-        reporter = Reporter(self._options.node, self._vms, self._passes, self._sensors, clock)
+        reporter = Reporter(
+            self._options.node, self._vms, self._passes, self._roster.sensors, clock
+        )
         server = Server(self._options.run_dir.socket, reporter.answer, self._selector)
         try:
             self._start()
@@ -117,25 +113,9 @@ class Agent:
             policies=",".join(policy.name for policy in self._passes.policies()) or "-",
         )
         self._discover(now, everything=True)
-        self._restore_orphans()
+        self._roster.restore_orphans()
         self._settle(now)
         self._tell_idle_policies()
-
-    def _restore_orphans(self) -> None:
-        """What an earlier agent wrote to VMs, or to their cgroups, that are gone."""
-        outcomes = restore_records(
-            self._hierarchy,
-            self._journal,
-            self._options.below,
-            keep_paths={vm.own.path for vm in self._vms if vm.own},
-            keep_keys={vm.process.key for vm in self._vms},
-        )
-        for outcome in outcomes:
-            for step in outcome.steps:
-                log.info("restore", subject=outcome.subject, what=step.what, old=step.found,
-                         new=step.now, why="its VM is gone")  # fmt: skip
-            if outcome.problem:
-                log.warning("record left alone", subject=outcome.subject, why=outcome.problem)
 
     def _loop(self) -> None:
         now = clock()
@@ -146,8 +126,8 @@ class Agent:
             for key, _ in self._selector.select(max(0.0, until - clock())):
                 key.data()
             now = clock()
-            if self._vms_ended:
-                self._vms_ended = False
+            if self._roster.lost:
+                self._roster.lost = False
                 self._settle(now)
             if now >= look:
                 look = now + LOOK_EVERY
@@ -190,8 +170,7 @@ class Agent:
             changed = True
         if self._labels.poll():
             changed = True
-            for vm in self._vms:
-                vm.labels = self._labels.of(vm.full_name)
+            self._roster.label_anew()
         if changed:
             for vm in self._vms:
                 self._stand(vm)
@@ -211,68 +190,19 @@ class Agent:
                 vm.drift = Drift(container_weight=vm.drift.container_weight)
 
     def _discover(self, now: float, everything: bool = False) -> bool:
-        """Take in new VMs; whether there were any."""
-        pids = [p for p in self._scanner.scan(now, everything) if not self._vms.find_pid(p)]
-        if not pids:
-            return False
-        found = describe(pids, self._membership, self._options.below)
-        shared = shared_cgroups(each.placement for each in (*found, *self._vms))
-        self._give_up_cgroup([vm for vm in self._vms if vm.own and vm.placement.own in shared])
-        for each in found:
-            self._add(each, shared, now)
-        return bool(found)
-
-    def _add(self, found: Found, shared: Collection[str], now: float) -> None:
-        labels = self._labels.of(f"{found.namespace}/{found.name}")
-        with ExitStack() as undo:
-            undo.callback(found.process.close)
-            try:
-                vm = adopt(found, self._hierarchy, self._journal, labels, now, shared)
-                undo.pop_all()
-                undo.callback(close, vm)
-                self._sensors.add(vm, now)
-            except (ProcessEnded, CgroupEnded):
-                return
-            undo.pop_all()
-        self._vms.add(vm)
-        self._selector.register(vm.process.pidfd, selectors.EVENT_READ, lambda: self._remove(vm))
-        self._stand(vm)
-        log.info(
-            "vm added",
-            vm=vm.full_name,
-            pid=vm.pid,
-            state=vm.state,
-            cgroup=vm.placement.path,
-            why=vm.obstacle.reason if vm.obstacle else vm.reason or "new",
-        )
-
-    def _give_up_cgroup(self, vms: Sequence[Vm]) -> None:
-        """Two QEMUs in one cgroup: its weight is neither's own. It goes back to its baseline."""
-        for vm in vms:
-            try:
-                self._actuator.restore(vm, "its cgroup is shared with another VM")
-            except OSError as error:
-                log.error("write failed", vm=vm.full_name, why=error.strerror)
-            vm.weight = vm.weight_found = None
-            if vm.own:
-                vm.own.close()
-                vm.own = None
-            self._sensors.forget_cgroup(vm)
-
-    def _remove(self, vm: Vm) -> None:
-        """QEMU has ended. A cgroup that survives it gets its weight back."""
-        self._selector.unregister(vm.process.pidfd)
-        self._sensors.delete(vm)
-        self._vms.delete(vm)
-        self._scanner.forget(vm.pid)
-        self._actuator.forget_threads(vm)
-        try:
-            self._actuator.restore_weight(vm, "its QEMU has ended")
-        except OSError as error:
-            log.error("write failed", vm=vm.full_name, why=error.strerror)
-        close(vm)
-        log.info("vm ended", vm=vm.full_name, pid=vm.pid)
-        self._vms_ended = True
+        """Take in VMs that have started; whether there were any."""
+        started = self._roster.discover(now, everything)
+        for vm in started:
+            self._stand(vm)
+            log.info(
+                "vm added",
+                vm=vm.full_name,
+                pid=vm.pid,
+                state=vm.state,
+                cgroup=vm.placement.path,
+                why=vm.obstacle.reason if vm.obstacle else vm.reason or "new",
+            )
+        return bool(started)
 
     def _stand(self, vm: Vm) -> None:
         """What the policies say about a VM: again whenever one of the two has changed."""
@@ -301,7 +231,7 @@ class Agent:
         begin = time.thread_time()
         views = {run.policy.name: self._seen_by(run.policy) for run in due}
         wanted = {vm.uid: vm for vms in views.values() for vm in vms}
-        reading = self._sensors.read(now, wanted.values(), self._passes.needs(due))
+        reading = self._roster.sensors.read(now, wanted.values(), self._passes.needs(due))
         moved = False
         for run in due:
             missing = run.missing

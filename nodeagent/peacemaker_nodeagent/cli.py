@@ -19,7 +19,7 @@ from peacemaker_nodeagent import log
 from peacemaker_nodeagent.adopt import adopt
 from peacemaker_nodeagent.agent import Agent, Options, clock
 from peacemaker_nodeagent.cgroup import DEFAULT_MOUNT, CgroupError, Membership, find_hierarchy
-from peacemaker_nodeagent.discover import Scanner, describe, shared_cgroups
+from peacemaker_nodeagent.discover import Scanner, describe
 from peacemaker_nodeagent.labels import Labels, LabelsError
 from peacemaker_nodeagent.own_cgroup import CgroupEnded
 from peacemaker_nodeagent.peace_list import Vm
@@ -154,11 +154,10 @@ def _look_around(run_dir: str, cgroup_mount: str, below: str) -> list[Row]:
     except (CgroupError, PermissionError) as error:
         _fail(error)
     sensors = Sensors(hierarchy)
-    shared = shared_cgroups(each.placement for each in found)
     vms: list[Vm] = []
     for each in found:
         try:
-            vm = adopt(each, hierarchy, journal, {}, clock(), shared)
+            vm = adopt(each, hierarchy, journal, {}, clock())
             sensors.add(vm, clock())
         except (ProcessEnded, CgroupEnded):
             continue

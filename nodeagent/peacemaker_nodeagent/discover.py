@@ -6,7 +6,6 @@ its parent's name until it calls exec, so young ones are looked at again; once i
 
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -132,12 +131,6 @@ def describe(pids: Iterable[int], membership: Membership, below: str = "/") -> l
         else:
             found.append(described)
     return found
-
-
-def shared_cgroups(placements: Iterable[Placement]) -> frozenset[str]:
-    """The cgroups that could be a VM's own, but hold several: their weight is no VM's."""
-    counts = Counter(placement.own for placement in placements if placement.own)
-    return frozenset(own for own, count in counts.items() if count > 1)
 
 
 def _describe(process: Process, placement: Placement) -> Found | None:

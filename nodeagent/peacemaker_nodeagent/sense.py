@@ -4,7 +4,7 @@ import errno
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Self
+from typing import Final
 
 import psutil
 
@@ -173,7 +173,7 @@ class _Recent:
         is_apart = self.latest.at - self.anchor.at >= SHORTEST_SPAN
         return self.anchor if is_apart else self.earlier
 
-    def with_latest(self, reading: VmReading) -> Self:
+    def with_latest(self, reading: VmReading) -> "_Recent":
         if self.latest.at - self.anchor.at >= SHORTEST_SPAN:
             return type(self)(self.anchor, self.latest, reading)
         return type(self)(self.earlier, self.anchor, reading)
