@@ -145,7 +145,7 @@ def test_a_wrong_labels_file_leaves_the_last_good_labels_in_force(agent: Agent) 
     agent.edit(policy(rule({"set": 8}), selector=PEACE, interval=ONCE))
     agent.labels.write_text("default/a: [peace\n")
     refused = agent.wait_event("labels refused, the last good ones stay in force")
-    assert refused["problem"].startswith(f"{agent.labels}: not YAML")
+    assert refused["problem"].startswith(f"{agent.labels}:2:1: not valid YAML")
     assert agent.row("a")["nice"] == 8
 
 

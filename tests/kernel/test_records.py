@@ -80,7 +80,7 @@ def _cut(path: Path) -> int:
 CASES = {
     "weight missing": Case(
         lambda s: os.removexattr(s.place.own.directories[0], ATTRIBUTE),
-        "the threads have a record and the cgroup has none",
+        "the threads have a record of a nice and the cgroup has none",
     ),
     "weight torn": Case(
         lambda s: s.write_weight((raw_record(s.place.own) or b"")[:-5]), NOT_WHOLE, "weight"
