@@ -75,9 +75,14 @@ unit: install ## Unit and property tests
 test-kernel: need-root system-packages install ## Kernel tests on this host's own cgroups (root)
 	$(PYTHON) -m pytest tests/kernel
 
+# Two boots: Figure 7 wants a machine that was just booted, the other a kernel without PSI.
+GUEST := PYTHONPATH=tools $(PYTHON) -m guest run
+PYTEST_IN_GUEST := python3 -m pytest -p no:hypothesispytest
+
 .PHONY: test-guest
-test-guest: need-root system-packages install ## The same kernel tests on cgroup v2 with PSI, in a Debian guest (root)
-	PYTHONPATH=tools $(PYTHON) -m guest run -- python3 -m pytest tests/kernel
+test-guest: need-root system-packages install ## The same kernel tests, and more, on cgroup v2 with PSI and systemd, in a Debian guest (root)
+	$(GUEST) --timeout 2400 -- $(PYTEST_IN_GUEST) tests/guest tests/kernel
+	$(GUEST) --append psi=0 -- $(PYTEST_IN_GUEST) tests/guest/psi_off
 
 .PHONY: bench
 bench: $(BENCHES) ## Every benchmark; `make bench-NAME` runs bench/NAME.py (root)

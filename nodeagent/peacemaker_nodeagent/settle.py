@@ -54,8 +54,11 @@ class Settler:
         """One VM's trouble is its own: it is told, and the others go on."""
         try:
             return step(vm, argument)
-        except (ProcessEnded, CgroupEnded):
+        except ProcessEnded:
             return None  # its pidfd tells of its end
+        except CgroupEnded:
+            vm.write_failure = "CgroupEnded: its cgroup, or the weight of it, is gone"
+            return None
         except OSError as error:
             if error.errno == errno.EINVAL and vm.own and vm.own.is_idle():
                 vm.obstacle = Obstacle(State.EXCLUDED, _CPU_IDLE)
