@@ -243,7 +243,7 @@ class Agent:
                 moved |= self._take_change(run.policy, change, run.due)
             run.schedule_next()
         if moved:
-            self._settle(now)
+            self._settler.settle(self._vms, now, all_threads=False)
         self._passes.cpu_seconds += time.thread_time() - begin
 
     def _seen_by(self, policy: PeacePolicy) -> list[Vm]:

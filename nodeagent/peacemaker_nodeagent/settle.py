@@ -7,6 +7,7 @@ its own sake: read back, judge what others wrote, guard the claim, write what di
 import errno
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final, TypeVar
 
 from peacemaker.claim import Claimant, guard, is_off
@@ -35,8 +36,12 @@ class Settler:
         self._hierarchy = hierarchy
         self._max_claim_percent = max_claim_percent
 
-    def settle(self, vms: Iterable[Vm], now: float) -> None:
-        """One settling of all the node's VMs; `now` in seconds since boot."""
+    def settle(self, vms: Iterable[Vm], now: float, all_threads: bool = True) -> None:
+        """One settling of all the node's VMs; `now` in seconds since boot.
+
+        Without `all_threads` only those of VMs whose nice has changed are looked at.
+        """
+        write = partial(self._write, all_threads=all_threads)
         governed = []
         for vm in vms:
             self._check_idle(vm)
@@ -46,7 +51,7 @@ class Settler:
         self._share_claims(governed)
         for vm in governed:
             if vm.governor is not None:
-                self._attempt(vm, self._write, findings[vm.uid])
+                self._attempt(vm, write, findings[vm.uid])
 
     def _attempt(
         self, vm: Vm, step: Callable[[Vm, _T], Finding | None], argument: _T
@@ -135,9 +140,15 @@ class Settler:
             for vm in members:
                 vm.share = shares[vm.uid]
 
-    def _write(self, vm: Vm, finding: Finding | None) -> None:
+    def _write(self, vm: Vm, finding: Finding | None, all_threads: bool) -> None:
         if vm.own and vm.share:
             self._write_weight(vm, vm.own, vm.share.weight, finding)
+        recorded = vm.threads.nice if vm.threads else vm.baseline_nice
+        if all_threads or vm.nice != recorded or not vm.settled_threads:
+            self._write_threads(vm)
+        vm.write_failure = None
+
+    def _write_threads(self, vm: Vm) -> None:
         target = vm.thread_nice
         nices = thread_nices(vm.process)
         off = {tid: nice for tid, nice in nices.items() if nice != target and is_sched_other(tid)}
@@ -150,7 +161,6 @@ class Settler:
         if off or vm.threads:
             self._actuator.set_threads(vm, off, vm.reason)
         vm.settled_threads = set(nices)
-        vm.write_failure = None
 
     def _write_weight(self, vm: Vm, own: OwnCgroup, weight: int, finding: Finding | None) -> None:
         """Write the weight if it is off, or if it stands for another nice than recorded."""
