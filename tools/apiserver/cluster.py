@@ -1,0 +1,189 @@
+"""A control plane of one's own: etcd and kube-apiserver, on ports and in a folder of their own."""
+
+import http.client
+import json
+import random
+import secrets
+import shutil
+import socket
+import ssl
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from apiserver.programs import programs
+from lab.measure import wait_for
+from lab.processes import Process, launch
+
+READY_TIMEOUT = 60.0
+"""Seconds to wait for what takes four on an idle machine."""
+
+_LOCALHOST = "127.0.0.1"
+# Below the range from which the kernel takes the ports of outgoing connections: a port that is free
+# stays so while a server is down.
+_PORTS = range(20_000, 32_000)
+
+
+class Cluster:
+    """A context manager for one control plane without nodes and controllers.
+
+    `url`, `token` (of a member of system:masters), `ca` (PEM file) and `kubeconfig` (file) lead to
+    it. It is made anew each time and nothing of it is left. Start it from the main thread.
+    """
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="peacemaker-cluster-"))
+        self._server: Process | None = None
+        self._etcd: Process | None = None
+        self._port = 0
+        self._etcd_port = 0
+        self.token = secrets.token_hex(16)
+        self.ca = self._folder / "pki" / "apiserver.crt"
+        self.kubeconfig = self._folder / "kubeconfig"
+
+    @property
+    def url(self) -> str:
+        return f"https://{_LOCALHOST}:{self._port}"
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._end()
+
+    def start_server(self) -> None:
+        """Start the API server where it was before, and wait until it is ready."""
+        server = launch([str(self._programs.kube_apiserver), *self._server_flags()])
+        self._server = server
+
+        def is_ready() -> bool:
+            server.must_run()
+            return self.ca.exists() and self._answers("/readyz")
+
+        wait_for(is_ready, READY_TIMEOUT, f"the API server at {self.url} to be ready")
+
+    def stop_server(self) -> None:
+        """Kill the API server, as if its machine had lost power. What it stored stays."""
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
+
+    def _start(self) -> None:
+        self._programs = programs()
+        self._write_credentials()
+        self._start_etcd()
+        self._port = _free_port()
+        self._write_kubeconfig()
+        self.start_server()
+
+    def _end(self) -> None:
+        self.stop_server()
+        if self._etcd is not None:
+            self._etcd.stop()
+        shutil.rmtree(self._folder)
+
+    def _start_etcd(self) -> None:
+        self._etcd_port, peers = _free_port(), f"http://{_LOCALHOST}:{_free_port()}"
+        clients = f"http://{_LOCALHOST}:{self._etcd_port}"
+        etcd = launch(
+            [
+                str(self._programs.etcd),
+                *("--data-dir", str(self._folder / "etcd"), "--unsafe-no-fsync"),
+                *("--listen-client-urls", clients, "--advertise-client-urls", clients),
+                *("--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers),
+                *("--initial-cluster", f"default={peers}", "--log-level", "warn"),
+            ]
+        )
+        self._etcd = etcd
+
+        def is_healthy() -> bool:
+            etcd.must_run()
+            return _status(http.client.HTTPConnection(_LOCALHOST, self._etcd_port), "/health")
+
+        wait_for(is_healthy, READY_TIMEOUT, f"etcd at {clients} to be healthy")
+
+    def _server_flags(self) -> list[str]:
+        key = self._folder / "service-accounts.pem"
+        return [
+            f"--etcd-servers=http://{_LOCALHOST}:{self._etcd_port}",
+            f"--bind-address={_LOCALHOST}",
+            f"--secure-port={self._port}",
+            f"--cert-dir={self.ca.parent}",
+            f"--token-auth-file={self._folder / 'tokens.csv'}",
+            f"--service-account-key-file={key}",
+            f"--service-account-signing-key-file={key}",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            "--service-cluster-ip-range=10.0.0.0/24",
+            "--authorization-mode=Node,RBAC",
+            "--enable-admission-plugins=NodeRestriction",
+            "--endpoint-reconciler-type=none",
+        ]
+
+    def _write_credentials(self) -> None:
+        tokens = self._folder / "tokens.csv"
+        tokens.write_text(f"{self.token},admin,admin,system:masters\n")
+        key = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.TraditionalOpenSSL,
+            serialization.NoEncryption(),
+        )
+        (self._folder / "service-accounts.pem").write_bytes(key)
+
+    def _write_kubeconfig(self) -> None:
+        cluster = {"server": self.url, "certificate-authority": str(self.ca)}
+        document = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "own", "cluster": cluster}],
+            "users": [{"name": "admin", "user": {"token": self.token}}],
+            "contexts": [{"name": "own", "context": {"cluster": "own", "user": "admin"}}],
+            "current-context": "own",
+        }
+        self.kubeconfig.write_text(json.dumps(document, indent=2))
+
+    def _answers(self, path: str) -> bool:
+        try:
+            context = ssl.create_default_context(cafile=str(self.ca))
+        except ssl.SSLError:
+            return False  # it is still writing its certificate
+        connection = http.client.HTTPSConnection(_LOCALHOST, self._port, context=context)
+        return _status(connection, path, {"Authorization": f"Bearer {self.token}"})
+
+
+def _status(
+    connection: http.client.HTTPConnection, path: str, headers: dict[str, str] | None = None
+) -> bool:
+    """Whether the answer is 200; not if there is none."""
+    connection.timeout = READY_TIMEOUT
+    try:
+        connection.request("GET", path, headers=headers or {})
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _free_port() -> int:
+    while True:
+        port = random.choice(_PORTS)
+        with socket.socket() as listener:
+            try:
+                listener.bind((_LOCALHOST, port))
+            except OSError:
+                continue
+            return port
