@@ -30,6 +30,9 @@ RARE_SECONDS = 20.0
 """The same where a VM has a turn of a few milliseconds every five seconds."""
 SETTLING = 2.0
 """CPU seconds that are not measured after a change: the kernel shares by load averages (PELT)."""
+RARE_SETTLING = 6.0
+"""The same after a VM had rare turns: kernels before 6.6 let it wait for the next one even when it
+has its full weight again."""
 PATIENCE = 600.0
 """Seconds that a measurement may last where others keep the CPU busy, or the CPU is emulated."""
 
@@ -52,7 +55,7 @@ class Contest:
     def weights(self) -> dict[str, int]:
         return {name: place.own.weight() for name, place in self.places.items()}
 
-    def shares(self, rare: str | None = None) -> dict[str, float]:
+    def shares(self, rare: str | None = None, settling: float = SETTLING) -> dict[str, float]:
         """Each one's part of the CPU time that they use together.
 
         rare: the one that seldom has a turn. The time then lasts from the start of one of its turns
@@ -60,7 +63,7 @@ class Contest:
         0.0008 is measured within 3 % in 20 seconds instead of 20 %.
         """
         snapshots = self._snapshots()
-        _after(SETTLING, next(snapshots), snapshots)
+        _after(settling, next(snapshots), snapshots)
         marks = snapshots if rare is None else _turn_starts(snapshots, rare)
         begin = next(marks)
         end = _after(SECONDS if rare is None else RARE_SECONDS, begin, marks)
@@ -111,10 +114,10 @@ def measure(parsed: argparse.Namespace) -> list[Figure]:
         contest = Contest(pids, places, tree.root)
         for repetition in range(parsed.repetitions):
             say(f"repetition {repetition + 1} of {parsed.repetitions}")
-            before = contest.shares()
+            before = contest.shares(settling=RARE_SETTLING)
+            _by_psutil(contest, PAIRS[-1], before, series)
             for pair in PAIRS:
                 _by_agent(contest, pair, before, series)
-            _by_psutil(contest, PAIRS[-1], before, series)
     return _figures(series)
 
 
