@@ -84,7 +84,7 @@ class Expression:
     `vms.exists(v, ...)` counts as `vm.wait`. Made by `compile_expression`.
     """
 
-    __slots__ = ("_program", "_types", "returns", "scope", "signals", "text")
+    __slots__ = ("_path", "_program", "_types", "returns", "scope", "signals", "text")
 
     def __init__(
         self, text: str, scope: Scope, returns: Returns, signals: frozenset[str], program: Any
@@ -95,6 +95,7 @@ class Expression:
         self.signals = signals
         self._program = program
         self._types = (bool,) if returns is Returns.BOOL else (int, float)
+        self._path = tuple(text.strip().split(".")) if text.strip() in signals else ()
 
     def evaluate(self, variables: Mapping[str, object] | Variables) -> bool | int | float | Missing:
         """Evaluate over nested plain dicts, one for each variable of the scope.
@@ -103,6 +104,8 @@ class Expression:
         """
         if not isinstance(variables, Variables):
             variables = Variables(variables)
+        if self._path:
+            return self._follow(variables.values)
         try:
             value = self._program.eval(variables.activation).plain_value()
         except RuntimeError as error:  # how the library tells that the budget is used up
@@ -111,6 +114,14 @@ class Expression:
         if type(value) in self._types:
             return value  # type: ignore[no-any-return]
         return self._missing(str(value), variables.values)
+
+    def _follow(self, values: Any) -> int | float | Missing:
+        """A signal alone, as most orders are, needs no evaluation."""
+        for part in self._path:
+            if part not in values:
+                return Missing("signal", ".".join(self._path))
+            values = values[part]
+        return values  # type: ignore[no-any-return]
 
     def _missing(self, error: str, variables: Mapping[str, object]) -> Missing:
         key = _ABSENT_KEY.search(error)

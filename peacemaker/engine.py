@@ -5,7 +5,7 @@ simulation call this same function.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -88,13 +88,15 @@ class _Pass:
         self._vms = vms
         self._by_uid: dict[str, Variables] = {}
         self._signals_by_uid: dict[str, dict[str, object]] = {}
-        self._spoken = {"name", "namespace"} | {
+        spoken = {"name", "namespace"} | {
             signal.split(".")[1]
             for rule in policy.rules
             for expression in (rule.when, rule.until, rule.pick.where, rule.pick.order)
             if expression
             for signal in expression.signals
         }
+        self._measured = sorted(spoken - _DERIVED.keys())
+        self._derived = [(name, _DERIVED[name]) for name in sorted(spoken & _DERIVED.keys())]
 
     def conditions(self, expression: Expression) -> Variables:
         """For `when` and `until`: `node`, and `vms` if the expression may speak of them."""
@@ -118,19 +120,29 @@ class _Pass:
     def _signals(self, vm: VmView) -> dict[str, object]:
         known = self._signals_by_uid.get(vm.uid)
         if known is None:
-            age = max(0.0, self._now - vm.started)
-            since_change = age if vm.changed_at is None else _since(vm.changed_at, self._now)
-            signals = {
-                **vm.signals,
-                "age": age,
-                "nice": vm.nice,
-                "priority": priority(vm.nice),
-                "sinceChange": since_change,
-            }
-            spoken = self._spoken
-            known = {name: value for name, value in signals.items() if name in spoken}
+            measured = vm.signals
+            known = {name: measured[name] for name in self._measured if name in measured}
+            for name, derive in self._derived:
+                known[name] = derive(vm, self._now)
             self._signals_by_uid[vm.uid] = known
         return known
+
+
+def _age(vm: VmView, now: float) -> float:
+    return max(0.0, now - vm.started)
+
+
+def _since_change(vm: VmView, now: float) -> float:
+    return _age(vm, now) if vm.changed_at is None else _since(vm.changed_at, now)
+
+
+# The signals of a VM that follow from what the engine knows of it.
+_DERIVED: Mapping[str, Callable[[VmView, float], float]] = {
+    "age": _age,
+    "nice": lambda vm, _: vm.nice,
+    "priority": lambda vm, _: priority(vm.nice),
+    "sinceChange": _since_change,
+}
 
 
 def _as_seen(policy: PeacePolicy, snapshot: Snapshot, memory: Memory) -> tuple[VmView, ...]:

@@ -4,6 +4,7 @@ Everything happens in one thread, at its time: two looks a second at what may ha
 when a policy is due, housekeeping every 15 seconds, an answer when the command line asks.
 """
 
+import gc
 import os
 import resource
 import selectors
@@ -37,6 +38,8 @@ from peacemaker_nodeagent.settle import Settler
 
 LOOK_EVERY: Final = 0.5
 HOUSEKEEPING_EVERY: Final = 15.0
+SEARCH_EVERY: Final = 60.0
+"""Seconds between looks at every process of the host, for what the quick looks may have missed."""
 
 
 def clock() -> float:
@@ -85,6 +88,8 @@ class Agent:
     def run(self) -> None:
         """Until SIGTERM or SIGINT. Values are left as they are: an upgrade changes no VM."""
         _raise_descriptor_limit()
+        # A pass makes thousands of objects that die with it, and no cycles: look for those rarely.
+        gc.set_threshold(50_000)
         wakeups = self._catch_signals()
         reporter = Reporter(
             self._options.node, self._vms, self._passes, self._roster.sensors, clock
@@ -119,7 +124,8 @@ class Agent:
 
     def _loop(self) -> None:
         now = clock()
-        look, housekeeping, alive = now, now + HOUSEKEEPING_EVERY, now
+        look, alive = now, now
+        housekeeping, search = now + HOUSEKEEPING_EVERY, now + SEARCH_EVERY
         watchdog = watchdog_interval()
         while not self._ends:
             until = min(look, housekeeping, self._passes.next_due())
@@ -135,9 +141,11 @@ class Agent:
             if watchdog and now >= alive:
                 alive = now + watchdog
                 notify("WATCHDOG=1")
+            if now >= search:
+                search = now + SEARCH_EVERY
+                self._discover(now, everything=True)
             if now >= housekeeping:
                 housekeeping = now + HOUSEKEEPING_EVERY
-                self._discover(now, everything=True)
                 self._settle(now)
             if due := self._passes.due(now):
                 self._pass(due, now)

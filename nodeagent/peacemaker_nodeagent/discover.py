@@ -6,7 +6,7 @@ its parent's name until it calls exec, so young ones are looked at again; once i
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -44,13 +44,14 @@ class Scanner:
         """The process has ended: what has its number at the next look is a new one."""
         self._ended.add(pid)
 
-    def scan(self, now: float, everything: bool = False) -> set[int]:
-        """Pids of QEMU among new and young processes, or among all of them."""
+    def scan(self, now: float, everything: bool = False, known: Container[int] = ()) -> set[int]:
+        """Pids of QEMU among new and young processes, or among all of them but the known."""
         last = int(os.pread(self._loadavg, 128, 0).split()[-1])
         self._young.update(dict.fromkeys((*_given_out(self._last, last), *self._ended), now))
         self._last = last
         self._ended.clear()
-        comms = {pid: _comm(pid) for pid in (psutil.pids() if everything else self._young)}
+        looked_at = psutil.pids() if everything else self._young
+        comms = {pid: _comm(pid) for pid in looked_at if pid not in known}
         found = {
             pid for pid, comm in comms.items() if is_qemu(comm) and (everything or _is_process(pid))
         }

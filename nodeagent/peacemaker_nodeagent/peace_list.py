@@ -1,6 +1,6 @@
 """The peace_list: the agent's set of VMs, and what it knows of each."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, KeysView, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -140,6 +140,9 @@ class PeaceList:
 
     def get(self, uid: str) -> Vm | None:
         return self._by_uid.get(uid)
+
+    def pids(self) -> KeysView[int]:
+        return self._by_pid.keys()
 
     def find_pid(self, pid: int) -> Vm | None:
         return self._by_pid.get(pid)

@@ -46,7 +46,7 @@ class Roster:
 
     def discover(self, now: float, everything: bool = False) -> list[Vm]:
         """Look for VMs that have started, and take them in; the elder of two comes first."""
-        pids = [p for p in self._scanner.scan(now, everything) if not self.vms.find_pid(p)]
+        pids = self._scanner.scan(now, everything, known=self.vms.pids())
         if not pids:
             return []
         found = describe(pids, self._membership, self._below)

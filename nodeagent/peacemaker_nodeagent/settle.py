@@ -25,6 +25,9 @@ from peacemaker_nodeagent.peace_list import Obstacle, State, Vm
 from peacemaker_nodeagent.proc import ProcessEnded, is_sched_other
 
 _T = TypeVar("_T")
+_Claim = list[tuple[str, int, int]]
+"""What the guard's answer below one parent depends on: each VM's uid, baseline and nice."""
+
 _CPU_IDLE: Final = "CpuIdle: cpu.idle is set on its cgroup, which then has no weight"
 
 
@@ -35,6 +38,7 @@ class Settler:
         self._actuator = actuator
         self._hierarchy = hierarchy
         self._max_claim_percent = max_claim_percent
+        self._claims: dict[str, _Claim] = {}
 
     def settle(self, vms: Iterable[Vm], now: float, all_threads: bool = True) -> None:
         """One settling of all the node's VMs; `now` in seconds since boot.
@@ -131,14 +135,19 @@ class Settler:
                 parents[vm.placement.parent].append(vm)
             else:
                 vm.share = None
-        for members in parents.values():
+        claims = {}
+        for parent, members in parents.items():
+            claim = claims[parent] = [(vm.uid, vm.baseline_weight or 0, vm.nice) for vm in members]
+            if claim == self._claims.get(parent):
+                continue  # nothing that it depends on has changed
             claimants = [
-                Claimant(vm.uid, vm.baseline_weight or 0, vm.nice, vm.baseline_nice)
-                for vm in members
+                Claimant(uid, baseline, nice, vm.baseline_nice)
+                for (uid, baseline, nice), vm in zip(claim, members, strict=True)
             ]
             shares = guard(claimants, self._hierarchy.weights, self._max_claim_percent)
             for vm in members:
                 vm.share = shares[vm.uid]
+        self._claims = claims
 
     def _write(self, vm: Vm, finding: Finding | None, all_threads: bool) -> None:
         if vm.own and vm.share:
