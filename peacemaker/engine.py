@@ -19,6 +19,7 @@ from peacemaker.trace import PassTrace, RuleTrace, Verdict, VmTrace, news
 
 _NO_MEMORY = Memory()
 _NOT_PICKED = VmTrace(Verdict.NOT_PICKED)
+_FILTERED = VmTrace(Verdict.FILTERED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +232,7 @@ def _rank(vm: VmView, value: float, highest: bool) -> tuple[float, float, float,
 def _unpicked(value: bool | float | Missing) -> VmTrace:
     if isinstance(value, Missing):
         return VmTrace(Verdict.NO_VALUE, ", ".join(news(value)), news(value))
-    return VmTrace(Verdict.FILTERED) if value is False else VmTrace(Verdict.NO_VALUE, "NaN")
+    return _FILTERED if value is False else VmTrace(Verdict.NO_VALUE, "NaN")
 
 
 def _move(

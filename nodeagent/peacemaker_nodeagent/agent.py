@@ -240,7 +240,7 @@ class Agent:
         views = {run.policy.name: self._seen_by(run.policy) for run in due}
         wanted = {vm.uid: vm for vms in views.values() for vm in vms}
         reading = self._roster.sensors.read(now, wanted.values(), self._passes.needs(due))
-        moved = False
+        moved: set[str] = set()
         for run in due:
             missing = run.missing
             decision = run.run(reading, views[run.policy.name], self._options.node, len(self._vms))
@@ -248,10 +248,11 @@ class Agent:
                 log.warning("signals are missing", policy=run.policy.name,
                             signals="; ".join(run.missing))  # fmt: skip
             for change in decision.changes:
-                moved |= self._take_change(run.policy, change, run.due)
+                if self._take_change(run.policy, change, run.due):
+                    moved.add(change.uid)
             run.schedule_next()
         if moved:
-            self._settler.settle(self._vms, now, all_threads=False)
+            self._settler.settle(self._vms, now, moved)
         self._passes.cpu_seconds += time.thread_time() - begin
 
     def _seen_by(self, policy: PeacePolicy) -> list[Vm]:

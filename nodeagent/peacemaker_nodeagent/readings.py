@@ -6,7 +6,7 @@ the policy's own last reading. A signal that cannot be had is absent, never zero
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from peacemaker_nodeagent.peace_list import Vm
 
@@ -30,8 +30,7 @@ class NodeReading:
     psi: Mapping[str, float] | None
 
 
-@dataclass(frozen=True, slots=True)
-class VmReading:
+class VmReading(NamedTuple):
     """Counters of one VM: `usage` and `delay` (of `vcpus`, thread ids) in ns.
 
     `periods` maps a cgroup to its enforcement periods and how many of them were throttled.

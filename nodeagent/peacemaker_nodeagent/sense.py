@@ -4,7 +4,7 @@ import errno
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import psutil
 
@@ -160,8 +160,7 @@ class VmSensor:
         self._periods = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Recent:
+class _Recent(NamedTuple):
     """A VM's latest reading, and two at least a second apart to hold against it."""
 
     earlier: VmReading
@@ -175,8 +174,8 @@ class _Recent:
 
     def with_latest(self, reading: VmReading) -> "_Recent":
         if self.latest.at - self.anchor.at >= SHORTEST_SPAN:
-            return type(self)(self.anchor, self.latest, reading)
-        return type(self)(self.earlier, self.anchor, reading)
+            return _Recent(self.anchor, self.latest, reading)
+        return _Recent(self.earlier, self.anchor, reading)
 
 
 class Sensors:

@@ -6,8 +6,7 @@ its own sake: read back, judge what others wrote, guard the claim, write what di
 
 import errno
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable, Container, Iterable
 from typing import Final, TypeVar
 
 from peacemaker.claim import Claimant, guard, is_off
@@ -40,22 +39,27 @@ class Settler:
         self._max_claim_percent = max_claim_percent
         self._claims: dict[str, _Claim] = {}
 
-    def settle(self, vms: Iterable[Vm], now: float, all_threads: bool = True) -> None:
+    def settle(self, vms: Iterable[Vm], now: float, moved: Container[str] | None = None) -> None:
         """One settling of all the node's VMs; `now` in seconds since boot.
 
-        Without `all_threads` only those of VMs whose nice has changed are looked at.
+        After a decision, `moved` names the VMs (uids) whose nice has changed: they are read back,
+        and the others only written where the claim moves their weight.
         """
-        write = partial(self._write, all_threads=all_threads)
         governed = []
         for vm in vms:
             self._check_idle(vm)
             if self._take_over(vm, now):
                 governed.append(vm)
-        findings = {vm.uid: self._attempt(vm, self._read_back, now) for vm in governed}
+        looked_at = [vm for vm in governed if moved is None or vm.uid in moved]
+        findings = {vm.uid: self._attempt(vm, self._read_back, now) for vm in looked_at}
         self._share_claims(governed)
         for vm in governed:
+            if vm.uid not in findings:
+                if not (vm.share and is_off(vm.weight_found or 0, vm.share.weight)):
+                    continue
+                findings[vm.uid] = self._attempt(vm, self._read_back, now)
             if vm.governor is not None:
-                self._attempt(vm, write, findings[vm.uid])
+                self._attempt(vm, self._write, findings[vm.uid])
 
     def _attempt(
         self, vm: Vm, step: Callable[[Vm, _T], Finding | None], argument: _T
@@ -149,12 +153,10 @@ class Settler:
                 vm.share = shares[vm.uid]
         self._claims = claims
 
-    def _write(self, vm: Vm, finding: Finding | None, all_threads: bool) -> None:
+    def _write(self, vm: Vm, finding: Finding | None) -> None:
         if vm.own and vm.share:
             self._write_weight(vm, vm.own, vm.share.weight, finding)
-        recorded = vm.threads.nice if vm.threads else vm.baseline_nice
-        if all_threads or vm.nice != recorded or not vm.settled_threads:
-            self._write_threads(vm)
+        self._write_threads(vm)
         vm.write_failure = None
 
     def _write_threads(self, vm: Vm) -> None:

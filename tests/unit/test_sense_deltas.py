@@ -37,7 +37,7 @@ VM = Vm(
 
 
 def later(seconds: float = 10.0, **fields: Any) -> VmReading:
-    return replace(READ, at=READ.at + seconds, **fields)
+    return READ._replace(at=READ.at + seconds, **fields)
 
 
 def test_the_load_is_per_online_cpu_and_needs_no_earlier_reading() -> None:
@@ -71,7 +71,7 @@ def test_pressure_is_there_or_missing_and_never_zero() -> None:
     assert "psi" not in node_signals(NODE, NODE, "n1", 0)
     assert node_signals(replace(NODE, psi=psi), None, "n1", 0)["psi"] == psi
     assert "psi" not in vm_signals(VM, READ, None)
-    assert vm_signals(VM, replace(READ, psi=psi), None)["psi"] == psi
+    assert vm_signals(VM, READ._replace(psi=psi), None)["psi"] == psi
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_pressure_is_there_or_missing_and_never_zero() -> None:
         # the first reading, the same reading, no reading
         *((READ, None, {}), (READ, READ, {}), (None, READ, {}), (None, None, {})),
         # counters that could not be read, in either reading
-        *((later(usage=None), READ, {"wait": 0.0}), (later(), replace(READ, usage=None),
+        *((later(usage=None), READ, {"wait": 0.0}), (later(), READ._replace(usage=None),
                                                      {"wait": 0.0})),
         (later(delay=None), READ, {"usage": 0.0, "usagePerVcpu": 0.0}),
         # other vCPU threads than before: their delays cannot be compared
@@ -124,14 +124,14 @@ def test_throttled_is_the_largest_share_of_periods_of_the_pod_and_its_containers
     now: Mapping[str, tuple[int, int]] | None,
     expected: float | None,
 ) -> None:
-    found = vm_signals(VM, later(periods=now), replace(READ, periods=before))
+    found = vm_signals(VM, later(periods=now), READ._replace(periods=before))
     assert found.get("throttled") == expected
 
 
 def reading(at: float, vm: VmReading | None = READ, **node: Any) -> Reading:
     ticks = int(at)
     known = replace(NODE, at=at, busy=ticks, total=4 * ticks, **node)
-    return Reading(known, {VM.uid: replace(vm, at=at)} if vm else {})
+    return Reading(known, {VM.uid: vm._replace(at=at)} if vm else {})
 
 
 def run_for(*rules: str) -> PolicyRun:
@@ -169,7 +169,7 @@ def test_a_pass_reports_what_the_node_cannot_give_but_not_a_first_reading(
 def test_deltas_span_the_policys_own_last_pass() -> None:
     run = run_for(rule(pick="where: vm.usage == 2.0"))
     play(run, reading(100.0))
-    decision = run.run(reading(110.0, replace(READ, usage=70 * S)), [VM], "n1", 1)
+    decision = run.run(reading(110.0, READ._replace(usage=70 * S)), [VM], "n1", 1)
     assert moves(decision) == {VM.uid: (0, 1)}
 
 
