@@ -39,17 +39,18 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def api(cluster: Cluster) -> Iterator[ApiClient]:
     """A client of a cluster that serves the project's CRDs, as an administrator."""
-    with config.new_client_from_config(str(cluster.kubeconfig)) as api:
-        path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-        for file in sorted(CRDS.glob("*.yaml")):
-            crd = yaml.safe_load(file.read_bytes())
+    kubeconfig = str(cluster.kubeconfig)
+    with config.new_client_from_config(kubeconfig) as api:  # type: ignore[no-untyped-call]
+        crds = [yaml.safe_load(file.read_bytes()) for file in sorted(CRDS.glob("*.yaml"))]
+        for crd in crds:
+            path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
             ask(api, "POST", path, crd, fieldValidation="Strict")
-            name = crd["metadata"]["name"]
-            wait_for(
-                lambda name=name: is_established(api, name),
-                ESTABLISH_TIMEOUT,
-                f"{name} to be established",
-            )
+        names = [crd["metadata"]["name"] for crd in crds]
+        wait_for(
+            lambda: all(is_established(api, name) for name in names),
+            ESTABLISH_TIMEOUT,
+            f"{' and '.join(names)} to be established",
+        )
         yield api
 
 
