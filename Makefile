@@ -33,7 +33,7 @@ demo: need-root system-packages install ## See it work: real VMs fight for one C
 	PYTHONPATH=tools $(PYTHON) -m demo
 
 .PHONY: test
-test: need-root system-packages check test-kernel test-guest ## The whole truth: check, then the kernel tests here and in a cgroup v2 guest (root)
+test: need-root system-packages check test-cluster test-kernel test-guest ## The whole truth: check, the API server's tests, the kernel tests here and in a cgroup v2 guest (root)
 
 .PHONY: check
 check: format-check lint types unit ## Format, lint, types and unit tests: under a minute, no root
@@ -70,6 +70,10 @@ types: install
 .PHONY: unit
 unit: install ## Unit and property tests
 	$(PYTHON) -m pytest -n auto tests/unit
+
+.PHONY: test-cluster
+test-cluster: install ## Tests against a real kube-apiserver and etcd, built from Go modules the first time (minutes)
+	$(PYTHON) -m pytest tests/cluster
 
 .PHONY: test-kernel
 test-kernel: need-root system-packages install ## Kernel tests on this host's own cgroups (root)

@@ -114,9 +114,11 @@ class Reader:
                 )
         return found
 
-    def labels(self, field: Field | None) -> dict[yamltree.Scalar, Field]:
-        """Return the values of a map whose keys are free."""
-        return dict(self._pairs(field))
+    def labels(self, field: Field | None, high: int | None = None) -> dict[yamltree.Scalar, Field]:
+        """Return the values of a map of at most `high` (None: any number) keys, which are free."""
+        pairs = self._pairs(field)
+        self._number(field, len(pairs), 0, high)
+        return dict(pairs)
 
     def _pairs(self, field: Field | None) -> list[tuple[yamltree.Scalar, Field]]:
         if field is None:
@@ -129,22 +131,22 @@ class Reader:
             for key, value in field.node.items
         ]
 
-    def items(self, field: Field | None, low: int, high: int | None) -> list[Field]:
-        """Return the entries of a list of `low` to `high` (None: any number) entries."""
+    def items(self, field: Field | None, low: int, high: int) -> list[Field]:
+        """Return the entries of a list of `low` to `high` entries."""
         if field is None:
             return []
         if not isinstance(field.node, yamltree.Sequence):
             self.wrong(field, "wrong type", "a list")
             return []
         entries = field.node.items
-        if not low <= len(entries) <= (high or len(entries)):
-            self.problem(
-                field.path,
-                (field.node.line, field.node.column),
-                f"wrong number of entries (found {len(entries)}, "
-                f"allowed {low}..{'' if high is None else high})",
-            )
+        self._number(field, len(entries), low, high)
         return [Field(f"{field.path}[{index}]", entry) for index, entry in enumerate(entries)]
+
+    def _number(self, field: Field | None, found: int, low: int, high: int | None) -> None:
+        if field is not None and high is not None and not low <= found <= high:
+            place = (field.node.line, field.node.column)
+            message = f"wrong number of entries (found {found}, allowed {low}..{high})"
+            self.problem(field.path, place, message)
 
     def text(
         self, field: Field | None, allowed: str, valid: Callable[[str], object] = lambda _: True

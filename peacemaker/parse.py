@@ -34,6 +34,7 @@ DEFAULT_FOR, DEFAULT_COOLDOWN, MAX_WAIT = 60.0, 60.0, 86400.0
 DEFAULT_BOUNDS = Bounds(0, 10)
 MAX_RULES = 16
 MAX_COUNT = 1000
+MAX_LABELS, MAX_VALUES = 32, 64  # of a selector; the API server bounds what its checks may cost
 MAX_MOVE = NICE_MAX - NICE_MIN
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 
@@ -263,14 +264,15 @@ def _conflict(reader: Reader, field: Field, message: str, found: str, allowed: s
 def _selector(reader: Reader, field: Field | None) -> LabelSelector:
     fields = reader.fields(field, ("matchLabels", "matchExpressions"))
     labels = {}
-    for key, value in reader.labels(fields.get("matchLabels")).items():
+    for key, value in reader.labels(fields.get("matchLabels"), MAX_LABELS).items():
         if not _is_label_key(key.text):
             place = (key.line, key.column)
             message = f"not valid (found {quoted(key.text)}, allowed {_ALLOWED_KEY})"
             reader.problem(value.path, place, message)
         labels[key.text] = reader.text(value, _ALLOWED_VALUE, _is_label_value) or ""
     requirements = [
-        _requirement(reader, item) for item in reader.items(fields.get("matchExpressions"), 0, None)
+        _requirement(reader, item)
+        for item in reader.items(fields.get("matchExpressions"), 0, MAX_LABELS)
     ]
     return LabelSelector(labels, tuple(found for found in requirements if found is not None))
 
@@ -285,7 +287,7 @@ def _requirement(reader: Reader, item: Field) -> Requirement | None:
             reader.missing(item, required, allowed)
     key = reader.text(fields.get("key"), _ALLOWED_KEY, _is_label_key)
     operator = reader.choice(fields.get("operator"), Operator)
-    entries = reader.items(fields.get("values"), 0, None)
+    entries = reader.items(fields.get("values"), 0, MAX_VALUES)
     values = [reader.text(entry, _ALLOWED_VALUE, _is_label_value) for entry in entries]
     if operator in (Operator.IN, Operator.NOT_IN) and not entries:
         reader.missing(item, "values", f"one or more values for {operator.value}")
