@@ -7,6 +7,7 @@ with, times `maxClaim`. Ordinary pods beside them lose nothing.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from peacemaker.nice import WeightRange, effective_nice, k
@@ -58,16 +59,20 @@ def guard(
     wanted = [wanted_weight(m) for m in free]
     total = sum(wanted)
     scale = min(1.0, left / total) if total else 1.0
-    return {m.uid: _share(m, each * scale, limits) for m, each in zip(free, wanted, strict=True)}
+    return {
+        m.uid: _share(each * scale, m.baseline, m.baseline_nice, limits)
+        for m, each in zip(free, wanted, strict=True)
+    }
 
 
-def _share(claimant: Claimant, wanted: float, limits: WeightRange) -> Share:
+@lru_cache(maxsize=1024)  # most VMs of a node have the same few baselines and nices
+def _share(wanted: float, baseline: int, baseline_nice: int, limits: WeightRange) -> Share:
     weight = limits.clamp(round(wanted))
     return Share(
         wanted=wanted,
         weight=weight,
         floored=wanted < limits.minimum,
-        effective_nice=effective_nice(weight, claimant.baseline, claimant.baseline_nice),
+        effective_nice=effective_nice(weight, baseline, baseline_nice),
     )
 
 
