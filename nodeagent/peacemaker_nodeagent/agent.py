@@ -137,13 +137,12 @@ class Agent:
                 self._settle(now)
             if now >= look:
                 look = now + LOOK_EVERY
-                self._look(now)
+                self._look(now, everything=now >= search)
+                if now >= search:
+                    search = now + SEARCH_EVERY
             if watchdog and now >= alive:
                 alive = now + watchdog
                 notify("WATCHDOG=1")
-            if now >= search:
-                search = now + SEARCH_EVERY
-                self._discover(now, everything=True)
             if now >= housekeeping:
                 housekeeping = now + HOUSEKEEPING_EVERY
                 self._settle(now)
@@ -166,8 +165,8 @@ class Agent:
 
     # --- what may have changed ---
 
-    def _look(self, now: float) -> None:
-        """New VMs, edited files, the stop file."""
+    def _look(self, now: float, everything: bool) -> None:
+        """New VMs, looked for among new processes or all of them; edited files; the stop file."""
         suspended = os.path.exists(self._options.run_dir.stop_file)
         changed = suspended != self._suspended
         if changed:
@@ -182,7 +181,7 @@ class Agent:
         if changed:
             for vm in self._vms:
                 self._stand(vm)
-        if self._discover(now) or changed:
+        if self._discover(now, everything) or changed:
             self._settle(now)
             self._tell_idle_policies()
 
@@ -197,7 +196,7 @@ class Agent:
                 vm.obstacle = None
                 vm.drift = Drift(container_weight=vm.drift.container_weight)
 
-    def _discover(self, now: float, everything: bool = False) -> bool:
+    def _discover(self, now: float, everything: bool) -> bool:
         """Take in VMs that have started; whether there were any."""
         started = self._roster.discover(now, everything)
         for vm in started:

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from dataclasses import asdict
+from selectors import DefaultSelector
 from typing import Final, NoReturn, cast
 
 import click
@@ -16,19 +17,17 @@ from peacemaker import __version__
 from peacemaker.claim import FULL_CLAIM_PERCENT
 from peacemaker.parse import PolicyError
 from peacemaker_nodeagent import log
-from peacemaker_nodeagent.adopt import adopt
+from peacemaker_nodeagent.act import Actuator
 from peacemaker_nodeagent.agent import Agent, Options, clock
-from peacemaker_nodeagent.cgroup import DEFAULT_MOUNT, CgroupError, Membership, find_hierarchy
-from peacemaker_nodeagent.discover import Scanner, describe
+from peacemaker_nodeagent.cgroup import DEFAULT_MOUNT, CgroupError, find_hierarchy
 from peacemaker_nodeagent.labels import Labels, LabelsError
-from peacemaker_nodeagent.own_cgroup import CgroupEnded
-from peacemaker_nodeagent.peace_list import Vm
 from peacemaker_nodeagent.policy_files import PolicyFiles
-from peacemaker_nodeagent.proc import ProcessEnded, boot_id
+from peacemaker_nodeagent.proc import boot_id
 from peacemaker_nodeagent.records import Journal
 from peacemaker_nodeagent.restore import restore_records
+from peacemaker_nodeagent.roster import Roster
 from peacemaker_nodeagent.run_dir import DEFAULT_RUN_DIR, AgentRuns, RunDir
-from peacemaker_nodeagent.sense import SHORTEST_SPAN, Sensors
+from peacemaker_nodeagent.sense import SHORTEST_SPAN
 from peacemaker_nodeagent.server import AgentUnreachable, ask
 from peacemaker_nodeagent.view import Row, render, render_status, row
 
@@ -149,23 +148,17 @@ def _look_around(run_dir: str, cgroup_mount: str, below: str) -> list[Row]:
     """The same rows without an agent: two readings, a second apart; nothing is written."""
     try:
         hierarchy = find_hierarchy(cgroup_mount)
-        found = describe(Scanner().scan(clock()), Membership(hierarchy), below)
         journal = Journal(RunDir(run_dir).journal, boot_id())
+        roster = Roster(
+            hierarchy, below, journal, Actuator(journal), Labels(None), DefaultSelector()
+        )
+        vms = roster.discover(clock())
     except (CgroupError, PermissionError) as error:
         _fail(error)
-    sensors = Sensors(hierarchy)
-    vms: list[Vm] = []
-    for each in found:
-        try:
-            vm = adopt(each, hierarchy, journal, {}, clock())
-            sensors.add(vm, clock())
-        except (ProcessEnded, CgroupEnded):
-            continue
-        vms.append(vm)
     if vms:
         time.sleep(SHORTEST_SPAN)
-    present = sensors.read(clock(), vms, frozenset()).vms
-    return [row(vm, sensors.recent(vm), clock()) for vm in vms if vm.uid in present]
+    present = roster.sensors.read(clock(), vms, frozenset()).vms
+    return [row(vm, roster.sensors.recent(vm), clock()) for vm in vms if vm.uid in present]
 
 
 @main.command()
