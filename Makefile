@@ -19,7 +19,7 @@ TEST_PACKAGES := $(DEMO_PACKAGES) debian-archive-keyring debootstrap e2fsprogs g
 SYSTEM_PACKAGES := $(TEST_PACKAGES)
 
 # What mypy reads: every package that is there, and what is beside them.
-SOURCES := $(wildcard peacemaker nodeagent/peacemaker_nodeagent tools tests bench)
+SOURCES := $(wildcard peacemaker kube/peacemaker_kube nodeagent/peacemaker_nodeagent operator/peacemaker_operator tools tests bench)
 # Each bench/NAME.py is one benchmark: `make bench-NAME`.
 BENCHES := $(patsubst bench/%.py,bench-%,$(wildcard bench/[a-z]*.py))
 
@@ -120,13 +120,14 @@ need-root:
 	  "people's processes: run it as root (make check needs none)" >&2; exit 1; }
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-  --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml --extra agent
+  --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml
 
 .PHONY: lock
 lock: install ## Write requirements/*.txt anew from pyproject.toml (UPGRADE=1 takes newer versions)
-	$(LOCK) $(if $(UPGRADE),--upgrade) -o requirements/agent.txt
-	$(LOCK) $(if $(UPGRADE),--upgrade) --group test -c requirements/agent.txt -o requirements/test.txt
-	$(LOCK) $(if $(UPGRADE),--upgrade) --group dev -c requirements/test.txt -o requirements/dev.txt
+	$(LOCK) $(if $(UPGRADE),--upgrade) --extra agent -o requirements/agent.txt
+	$(LOCK) $(if $(UPGRADE),--upgrade) --extra operator -c requirements/agent.txt -o requirements/operator.txt
+	$(LOCK) $(if $(UPGRADE),--upgrade) --extra agent --group test -c requirements/agent.txt -o requirements/test.txt
+	$(LOCK) $(if $(UPGRADE),--upgrade) --all-extras --group dev -c requirements/test.txt -c requirements/operator.txt -o requirements/dev.txt
 
 .PHONY: clean
 clean: ## Remove .venv and everything that tools wrote into the checkout

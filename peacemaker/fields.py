@@ -22,7 +22,11 @@ _Choice = TypeVar("_Choice", bound=Enum)
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One thing that is wrong with a file: where (line and column from 1), which field, what."""
+    """One thing that is wrong: where (line and column from 1), which field, what.
+
+    What comes from the API and not from a file has no `source`: there line and column count within
+    the field's own text, and are 0 where its text is not the point.
+    """
 
     source: str
     line: int
@@ -31,8 +35,11 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        where = f"{self.source}:{self.line}:{self.column}: "
-        return f"{where}{self.path}: {self.message}" if self.path else where + self.message
+        field = f"{self.path}: " if self.path else ""
+        if self.source:
+            return f"{self.source}:{self.line}:{self.column}: {field}{self.message}"
+        place = f"line {self.line}, column {self.column}: " if self.line else ""
+        return field + place + self.message
 
 
 class PolicyError(ValueError):

@@ -1,13 +1,16 @@
-"""From the text of a policy file to policies, or to all that is wrong with it.
+"""From the text of a policy file, or an object of the API, to policies, or to all that is wrong.
 
 This is the YAML document that `kubectl apply` takes: API group `peacemaker.dev`, version
 `v1alpha1`, kind `PeacePolicy`. Nothing that is not understood is passed over.
 """
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from peacemaker.cel import Returns, Scope
 from peacemaker.fields import Field, PolicyError, Problem, Reader, quoted
+from peacemaker.objecttree import node_of
 from peacemaker.policy import (
     NICE_MAX,
     NICE_MIN,
@@ -24,7 +27,7 @@ from peacemaker.policy import (
 from peacemaker.selector import LabelSelector, Operator, Requirement
 from peacemaker.yamltree import Kind, Node, Scalar, YamlError, documents
 
-__all__ = ["PolicyError", "Problem", "parse_policies"]
+__all__ = ["PolicyError", "Problem", "parse_policies", "policy_from_document"]
 
 API_VERSION = "peacemaker.dev/v1alpha1"
 KIND = "PeacePolicy"
@@ -75,6 +78,21 @@ def parse_policies(text: str | bytes, source: str) -> tuple[PeacePolicy, ...]:
     if reader.problems:
         raise PolicyError(reader.problems)
     return tuple(policy for policy in policies if policy is not None)
+
+
+def policy_from_document(name: str, spec: Mapping[str, Any]) -> PeacePolicy:
+    """Return the policy of an API object's name and spec.
+
+    Raises PolicyError with everything that is wrong; lines and columns are within expressions.
+    """
+    reader = Reader("")
+    try:
+        policy = _spec(reader, Field("spec", node_of(spec)), name)
+    except YamlError as error:
+        raise PolicyError([Problem("", 0, 0, "spec", error.message)]) from None
+    if policy is None:
+        raise PolicyError(reader.problems)
+    return policy
 
 
 def _is_empty(node: Node) -> bool:

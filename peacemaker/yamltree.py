@@ -46,7 +46,7 @@ class Scalar:
     """A single value: its text as written (after quotes, escapes and folding), and its kind.
 
     `source` is the piece of the file it was read from, `style` its YAML style: None (plain),
-    one of the two quotes, `|` or `>`.
+    one of the two quotes, `|` or `>`. What comes from no file has line and column 0.
     """
 
     line: int
@@ -58,6 +58,8 @@ class Scalar:
 
     def place(self, line: int, column: int) -> tuple[int, int]:
         """Return where in the file a line and column (from 1) of the value are."""
+        if not self.line:
+            return line, column
         offset = sum(len(before) + 1 for before in self.text.split("\n")[: line - 1]) + column - 1
         return _in_file(self, _source_offset(self, offset))
 
