@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from peacemaker_nodeagent import log
+from peacemaker_kube import log
 from peacemaker_nodeagent.own_cgroup import CgroupEnded, OwnCgroup
 from peacemaker_nodeagent.peace_list import Vm
 from peacemaker_nodeagent.proc import Process, ProcessEnded, is_sched_other

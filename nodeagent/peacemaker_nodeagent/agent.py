@@ -19,7 +19,7 @@ from peacemaker.claim import FULL_CLAIM_PERCENT
 from peacemaker.engine import Change
 from peacemaker.govern import standing
 from peacemaker.policy import Mode, PeacePolicy
-from peacemaker_nodeagent import log
+from peacemaker_kube import log
 from peacemaker_nodeagent.act import Actuator
 from peacemaker_nodeagent.cgroup import DEFAULT_MOUNT, find_hierarchy
 from peacemaker_nodeagent.drift import Drift

@@ -16,7 +16,7 @@ import click
 from peacemaker import __version__
 from peacemaker.claim import FULL_CLAIM_PERCENT
 from peacemaker.parse import PolicyError
-from peacemaker_nodeagent import log
+from peacemaker_kube import log
 from peacemaker_nodeagent.act import Actuator
 from peacemaker_nodeagent.agent import Agent, Options, clock
 from peacemaker_nodeagent.cgroup import DEFAULT_MOUNT, CgroupError, find_hierarchy

@@ -5,7 +5,8 @@ from typing import Final
 
 from peacemaker.fields import Field, Reader
 from peacemaker.yamltree import MAX_BYTES, Kind, Scalar, YamlError, documents
-from peacemaker_nodeagent import files, log
+from peacemaker_kube import log
+from peacemaker_nodeagent import files
 
 _Labels = Mapping[str, Mapping[str, str]]
 _MOST_NODES: Final = 50_000

@@ -12,7 +12,8 @@ from typing import Final
 from peacemaker.parse import PolicyError, Problem, parse_policies
 from peacemaker.policy import PeacePolicy
 from peacemaker.yamltree import MAX_BYTES
-from peacemaker_nodeagent import files, log
+from peacemaker_kube import log
+from peacemaker_nodeagent import files
 
 _SUFFIXES: Final = (".yaml", ".yml")
 

@@ -3,7 +3,7 @@
 import selectors
 from contextlib import ExitStack
 
-from peacemaker_nodeagent import log
+from peacemaker_kube import log
 from peacemaker_nodeagent.act import Actuator
 from peacemaker_nodeagent.adopt import adopt, close
 from peacemaker_nodeagent.cgroup import Hierarchy, Membership

@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Iterable
 from typing import Final, TypeVar
 
 from peacemaker.claim import Claimant, guard, is_off
-from peacemaker_nodeagent import log
+from peacemaker_kube import log
 from peacemaker_nodeagent.act import Actuator, thread_nices
 from peacemaker_nodeagent.cgroup import Hierarchy
 from peacemaker_nodeagent.drift import THREAD_CORRECTIONS, Finding, judge

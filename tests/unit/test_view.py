@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from peacemaker.claim import Claimant, guard
 from peacemaker.govern import Standing
 from peacemaker.nice import CPU_SHARES
-from peacemaker_nodeagent import log
+from peacemaker_kube import log
 from peacemaker_nodeagent.cgroup import Hierarchy, find_hierarchy, place
 from peacemaker_nodeagent.own_cgroup import CgroupEnded, OwnCgroup
 from peacemaker_nodeagent.passes import Passes

@@ -30,7 +30,7 @@ def _quote(value: str) -> str:
 
 
 def set_up(level: str) -> None:
-    """Send the agent's log lines to standard error."""
+    """Send the log to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_KeyValue())
     _LOGGER.handlers = [handler]
