@@ -1,0 +1,1 @@
+"""The operator: from policies and VirtualMachineInstances to one PeaceList per node, and back."""
