@@ -190,6 +190,8 @@ def _document(response: urllib3.BaseHTTPResponse) -> Document:
         raise ApiUnreachable(f"the answer broke off: {error}") from None
     except ValueError:
         document = None
+    if response.status >= 400 and not isinstance(document, dict):
+        return {}  # an unknown path is answered in plain text
     if not isinstance(document, dict):
         raise ApiUnreachable(f"HTTP status {response.status} without a JSON object")
     return document

@@ -49,6 +49,11 @@ class Cluster:
     def url(self) -> str:
         return f"https://{_LOCALHOST}:{self._port}"
 
+    @property
+    def etcd_url(self) -> str:
+        """etcd's own, where nobody is asked who he is."""
+        return f"http://{_LOCALHOST}:{self._etcd_port}"
+
     def __enter__(self) -> Self:
         try:
             self._start()
