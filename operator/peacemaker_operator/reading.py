@@ -69,6 +69,11 @@ def labels(document: object) -> Mapping[str, str]:
     return found or _NO_LABELS  # one for all that have none
 
 
+def cut(value: str, limit: int) -> str:
+    """Return the text, of at most `limit` characters."""
+    return value if len(value) <= limit else value[: limit - 1] + "…"
+
+
 def _is_utf8(value: str) -> bool:
     """Tell whether the text can be written: half of a surrogate pair cannot."""
     if value.isascii():

@@ -58,8 +58,10 @@ class VmiRecord:
     paused: bool
     deleting: bool
     migrating: bool
+    """A live migration is under way, or about to begin."""
     migration_source: str | None
-    """The node that it last left, or is leaving, in a live migration."""
+    """The node that it left, or is leaving, in the last live migration; the next one: where to."""
+    migration_target: str | None
     exclusion: Exclusion | None
 
     @property
@@ -81,8 +83,8 @@ def vmi_record(document: Document) -> VmiRecord:
     metadata = section(document, "metadata")
     status = section(document, "status")
     found_labels = labels(document)
-    node_name = text(status.get("nodeName"))
     migration = section(status, "migrationState")
+    target = text(found_labels.get(MIGRATION_TARGET_LABEL)) or text(migration.get("targetNode"))
     return VmiRecord(
         uid=unique(metadata.get("uid")) or "",
         namespace=text(metadata.get("namespace"), 63) or "",
@@ -93,13 +95,14 @@ def vmi_record(document: Document) -> VmiRecord:
         vcpus=_vcpus(section(status, "currentCPUTopology"))
         or _vcpus(section(document, "spec", "domain", "cpu"))
         or 1,
-        node_name=node_name,
+        node_name=text(status.get("nodeName")),
         active_pods=_active_pods(section(status, "activePods")),
         phase=text(status.get("phase"), 64) or "",
         paused=_condition_holds(document, "Paused"),
         deleting=metadata.get("deletionTimestamp") is not None,
-        migrating=_is_migrating(migration, found_labels, node_name),
+        migrating=_is_migrating(migration, target),
         migration_source=text(migration.get("sourceNode")),
+        migration_target=target,
         exclusion=_exclusion(document),
     )
 
@@ -128,19 +131,15 @@ def _active_pods(pods: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((pod, node) for pod, node in found if pod and node))
 
 
-def _is_migrating(
-    migration: Mapping[str, object], found_labels: Mapping[str, str], node_name: str | None
-) -> bool:
-    """Tell whether its guest is leaving, or is about to leave, the node that it runs on.
+def _is_migrating(migration: Mapping[str, object], target: str | None) -> bool:
+    """Tell whether a migration has begun and not ended.
 
-    The label names the target before migrationState does, and a while longer: then the guest is
-    already there.
+    The label that names the target comes with migrationState; if the target's virt-handler dies it
+    stays on after the migration has failed, and then says nothing.
     """
-    target = found_labels.get(MIGRATION_TARGET_LABEL)
-    if target is not None and target not in ("", node_name):
-        return True
-    ended = migration.get("completed") is True or migration.get("failed") is True
-    return bool(migration) and not ended
+    if migration.get("completed") is True or migration.get("failed") is True:
+        return target != text(migration.get("targetNode"))
+    return bool(migration) or target is not None
 
 
 def _condition_holds(document: object, kind: str) -> bool:
