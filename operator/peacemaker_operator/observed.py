@@ -110,7 +110,7 @@ class VmRow:
 
 @dataclass(frozen=True, slots=True)
 class PeaceListRecord:
-    """One PeaceList. `vms` is by the uid of the VirtualMachineInstance."""
+    """One PeaceList. `policies` is by name, `vms` by the uid of the VirtualMachineInstance."""
 
     name: str
     uid: str
@@ -119,10 +119,12 @@ class PeaceListRecord:
     owner_uid: str | None
     """The uid of the Node that owns it: another one is gone."""
     spec: Digests
+    suspended: str | None
+    """The reason in spec.suspended, None if policies are in force."""
     observed_generation: int
     ready: Condition | None
     summary: Summary
-    policies: tuple[PolicyRow, ...]
+    policies: Mapping[str, PolicyRow]
     vms: Mapping[str, VmRow]
 
 
@@ -137,12 +139,15 @@ def peace_list_record(document: Document) -> PeaceListRecord:
         generation=number(metadata.get("generation"), 1, INT64_MAX) or 1,
         owner_uid=_owner_uid(metadata.get("ownerReferences")),
         spec=digests(section(document, "spec")),
+        suspended=text(section(document, "spec", "suspended").get("reason"), 64),
         observed_generation=number(status.get("observedGeneration"), 0, INT64_MAX) or 0,
         ready=_ready(status.get("conditions")),
         summary=_summary(section(status, "summary")),
-        policies=tuple(
-            row for found in sections(status.get("policies")) if (row := _policy_row(found))
-        ),
+        policies={
+            row.name: row
+            for found in sections(status.get("policies"))
+            if (row := _policy_row(found))
+        },
         vms=dict(named for found in sections(status.get("vms")) if (named := _vm_row(found))),
     )
 
