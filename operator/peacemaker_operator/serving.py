@@ -9,7 +9,7 @@ import asyncio
 import base64
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -48,34 +48,38 @@ def service_names(namespace: str) -> frozenset[str]:
     return frozenset({host, f"{host}.svc", f"{host}.svc.cluster.local"})
 
 
-def new_context() -> ssl.SSLContext:
-    """A server's TLS context, which refuses all connections until a bundle is loaded."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
+class Keys:
+    """A server's TLS context, and the file of its certificate and key, in memory only.
 
-
-def load(context: ssl.SSLContext, bundle: Bundle) -> None:
-    """Serve the bundle's certificate to the connections that come from now on.
-
-    Call it in the thread that accepts them: certificate and key change one after the other. Raises
-    ssl.SSLError.
+    It starts with a certificate that nobody trusts. Connections that come after a `load` meet the
+    new one; call it in the thread that accepts them, since certificate and key change one after
+    the other.
     """
-    # OpenSSL reads files only, and a key has no business on a disk.
-    memory = os.memfd_create("webhook", os.MFD_CLOEXEC)
-    try:
-        with open(memory, "wb", closefd=False) as file:
-            file.write(bundle.certificate + bundle.key)
-        context.load_cert_chain(f"/proc/self/fd/{memory}")
-    finally:
-        os.close(memory)
+
+    def __init__(self, names: Collection[str]) -> None:
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        # OpenSSL and kopf read files only, and a key has no business on a disk.
+        self._memory = os.memfd_create("webhook", os.MFD_CLOEXEC)
+        self.file = f"/proc/self/fd/{self._memory}"
+        self.load(renewed(None, names, datetime.now(UTC)))
+
+    def load(self, bundle: Bundle) -> None:
+        """Raises ssl.SSLError if there is no certificate with its key in the bundle."""
+        pem = bundle.certificate + bundle.key
+        os.pwrite(self._memory, pem, 0)
+        os.ftruncate(self._memory, len(pem))
+        self.context.load_cert_chain(self.file)
+
+    def close(self) -> None:
+        os.close(self._memory)
 
 
 class Serving:
-    """Keeps `context` able to serve, from run() until that is cancelled."""
+    """Keeps the keys such that the API server trusts them, from run() until that is cancelled."""
 
     def __init__(self, api: Api, place: Place, is_leading: Callable[[], bool]) -> None:
-        self.context = new_context()
+        self.keys = Keys(place.names)
         self._api = api
         self._place = place
         self._is_leading = is_leading
@@ -104,7 +108,7 @@ class Serving:
                 shared_bundle, self._api, self._place, self._is_leading
             )
             if bundle != self._served:
-                load(self.context, bundle)
+                self.keys.load(bundle)
                 self._served = bundle
             if self._is_leading():
                 await asyncio.to_thread(publish, self._api, self._place, bundle.ca)
