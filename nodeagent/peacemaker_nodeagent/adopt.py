@@ -4,7 +4,7 @@ A record that is missing, torn or foreign never leads to a guess. Threads at nic
 at all is an untouched VM; two whole records are adopted; anything else is left alone.
 """
 
-from collections.abc import Mapping
+from typing import Final
 
 from peacemaker_nodeagent.act import thread_nices
 from peacemaker_nodeagent.cgroup import Hierarchy
@@ -15,12 +15,13 @@ from peacemaker_nodeagent.peace_list import Obstacle, State, Vm
 from peacemaker_nodeagent.proc import ProcessEnded, is_sched_other
 from peacemaker_nodeagent.records import Journal, RecordError
 
+ADOPTED: Final = "adopted as an earlier run left it"
+
 
 def adopt(
     found: Found,
     hierarchy: Hierarchy,
     journal: Journal,
-    labels: Mapping[str, str],
     now: float,
     elder: Vm | None = None,
 ) -> Vm:
@@ -31,13 +32,11 @@ def adopt(
 
     Raises ProcessEnded, CgroupEnded; the process stays the caller's to close.
     """
-    key = found.process.key
     vm = Vm(
         process=found.process,
-        uid=f"{key.pid}-{key.start}",
+        uid=_uid(found, elder),
         name=found.name,
         namespace=found.namespace,
-        labels=labels,
         started=found.started,
         placement=found.placement,
         own=None,
@@ -65,6 +64,14 @@ def adopt(
     return vm
 
 
+def _uid(found: Found, elder: Vm | None) -> str:
+    """One name for as long as the process lives: in a pod found as such, the pod's uid."""
+    key = found.process.key
+    if found.name != found.placement.pod_uid:
+        return f"{key.pid}-{key.start}"
+    return f"{found.name}#{key.pid}" if elder else found.name
+
+
 def _take_records(vm: Vm, journal: Journal, now: float) -> None:
     """Raises RecordError where records and threads do not tell one story."""
     weight = vm.own.read_record() if vm.own else None
@@ -80,7 +87,7 @@ def _take_records(vm: Vm, journal: Journal, now: float) -> None:
         vm.nice = weight.nice if weight else threads.nice if threads else 0
         vm.baseline_nice = threads.baseline if threads else 0
         vm.changed_at = now
-        vm.reason = "adopted as an earlier run left it"
+        vm.reason = ADOPTED
 
 
 def _require_untouched_threads(vm: Vm) -> None:

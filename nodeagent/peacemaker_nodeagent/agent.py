@@ -12,22 +12,21 @@ import signal
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Protocol
 
-from peacemaker.claim import FULL_CLAIM_PERCENT
 from peacemaker.engine import Change
-from peacemaker.govern import standing
+from peacemaker.peacelist import Suspension
 from peacemaker.policy import Mode, PeacePolicy
 from peacemaker_kube import log
 from peacemaker_nodeagent.act import Actuator
-from peacemaker_nodeagent.cgroup import DEFAULT_MOUNT, find_hierarchy
+from peacemaker_nodeagent.cgroup import Hierarchy
+from peacemaker_nodeagent.discover import Finder
 from peacemaker_nodeagent.drift import Drift
-from peacemaker_nodeagent.labels import Labels
 from peacemaker_nodeagent.notify import notify, watchdog_interval
+from peacemaker_nodeagent.orders import Orders
 from peacemaker_nodeagent.passes import Passes, PolicyRun
 from peacemaker_nodeagent.peace_list import State, Vm
-from peacemaker_nodeagent.policy_files import PolicyFiles
 from peacemaker_nodeagent.proc import boot_id
 from peacemaker_nodeagent.records import Journal
 from peacemaker_nodeagent.report import Reporter
@@ -39,7 +38,9 @@ from peacemaker_nodeagent.settle import Settler
 LOOK_EVERY: Final = 0.5
 HOUSEKEEPING_EVERY: Final = 15.0
 SEARCH_EVERY: Final = 60.0
-"""Seconds between looks at every process of the host, for what the quick looks may have missed."""
+"""Seconds between looks at everything, for what the quick looks may have missed."""
+
+STOPPED: Final = Suspension("Stopped", "the stop file exists")
 
 
 def clock() -> float:
@@ -49,39 +50,60 @@ def clock() -> float:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line says."""
+    """Where the agent works, and by what name of the node."""
 
-    policies: Sequence[str]
-    labels: str | None = None
-    node: str = field(default_factory=socket.gethostname)
-    cgroup_mount: str = DEFAULT_MOUNT
-    below: str = "/"
-    run_dir: RunDir = field(default_factory=RunDir)
-    max_claim_percent: int = FULL_CLAIM_PERCENT
+    node: str
+    below: str
+    run_dir: RunDir
+
+
+class Outlet(Protocol):
+    """Who hears of the agent's work elsewhere."""
+
+    def news(self, now: float) -> None:
+        """Something may have changed."""
+        ...
+
+    def tick(self, now: float) -> None:
+        """Called at least twice a second: the time for what was put off."""
+        ...
 
 
 class Agent:
-    """Keeps the peace on one node, from `start` until a signal ends `run`."""
+    """Keeps the peace on one node, from `start` until a signal ends `run`.
 
-    def __init__(self, options: Options) -> None:
-        """Raises PolicyError, LabelsError, CgroupError, AgentRuns; nothing is adjusted yet."""
+    `selector` calls what is registered with it; `outlets` may be added before `run`.
+    """
+
+    def __init__(
+        self, options: Options, hierarchy: Hierarchy, orders: Orders, finder: Finder
+    ) -> None:
+        """For whoever holds the lock of the run directory; nothing is adjusted yet."""
         self._options = options
-        self._files = PolicyFiles(options.policies)
-        self._labels = Labels(options.labels)
-        self._hierarchy = find_hierarchy(options.cgroup_mount)
-        self._lock = options.run_dir.lock()
+        self._hierarchy = hierarchy
+        self._orders = orders
+        self._finder = finder
         journal = Journal(options.run_dir.journal, boot_id())
         actuator = Actuator(journal)
-        self._selector = selectors.DefaultSelector()
-        self._roster = Roster(
-            self._hierarchy, options.below, journal, actuator, self._labels, self._selector
-        )
-        self._vms = self._roster.vms
-        self._settler = Settler(actuator, self._hierarchy, options.max_claim_percent)
-        self._passes = Passes()
-        self._suspended = False
+        self.selector = selectors.DefaultSelector()
+        self._roster = Roster(hierarchy, finder, journal, actuator, self.selector)
+        self._settler = Settler(actuator, hierarchy, orders.max_claim_percent)
+        self.vms = self._roster.vms
+        self.sensors = self._roster.sensors
+        self.passes = Passes()
+        self.outlets: list[Outlet] = []
+        self._stopped = False
+        self._woken = False
         self._ends = False
-        self._idle_policies: frozenset[str] = frozenset()
+
+    @property
+    def suspended(self) -> Suspension | None:
+        """Why everything is restored and left alone; None while policies are in force."""
+        return self._orders.suspended or (STOPPED if self._stopped else None)
+
+    def wake(self) -> None:
+        """Have a look now: there may be other orders, or other VMs."""
+        self._woken = True
 
     # --- the loop ---
 
@@ -92,9 +114,9 @@ class Agent:
         gc.set_threshold(50_000)
         wakeups = self._catch_signals()
         reporter = Reporter(
-            self._options.node, self._vms, self._passes, self._roster.sensors, clock
+            self._options.node, self.vms, self.passes, self.sensors, clock, lambda: self.suspended
         )
-        server = Server(self._options.run_dir.socket, reporter.answer, self._selector)
+        server = Server(self._options.run_dir.socket, reporter.answer, self.selector)
         try:
             self._start()
             notify("READY=1")
@@ -102,25 +124,26 @@ class Agent:
         finally:
             notify("STOPPING=1")
             server.close()
-            self._selector.unregister(wakeups)
+            self.selector.unregister(wakeups)
             wakeups.close()
-        log.info("stopped, values are left as they are", vms=len(self._vms))
+        log.info("stopped, values are left as they are", vms=len(self.vms))
 
     def _start(self) -> None:
         """Everything that is there is adopted before anything is decided."""
         now = clock()
-        self._suspended = os.path.exists(self._options.run_dir.stop_file)
-        self._passes.take(self._files.policies(), now)
+        self._stopped = os.path.exists(self._options.run_dir.stop_file)
+        self._orders.poll()
+        self._take_orders(now)
         log.info(
             "started",
             node=self._options.node,
             cgroup=f"v{self._hierarchy.version}",
-            policies=",".join(policy.name for policy in self._passes.policies()) or "-",
+            policies=",".join(policy.name for policy in self.passes.policies()) or "-",
         )
         self._discover(now, everything=True)
-        self._roster.restore_orphans()
+        self._roster.restore_orphans(self._options.below)
         self._settle(now)
-        self._tell_idle_policies()
+        self._orders.review(self.vms)
 
     def _loop(self) -> None:
         now = clock()
@@ -128,14 +151,15 @@ class Agent:
         housekeeping, search = now + HOUSEKEEPING_EVERY, now + SEARCH_EVERY
         watchdog = watchdog_interval()
         while not self._ends:
-            until = min(look, housekeeping, self._passes.next_due())
-            for key, _ in self._selector.select(max(0.0, until - clock())):
+            until = min(look, housekeeping, self.passes.next_due(), self._finder.next_look())
+            for key, _ in self.selector.select(max(0.0, until - clock())):
                 key.data()
             now = clock()
             if self._roster.lost:
                 self._roster.lost = False
                 self._settle(now)
-            if now >= look:
+            if self._woken or now >= min(look, self._finder.next_look()):
+                self._woken = False
                 look = now + LOOK_EVERY
                 self._look(now, everything=now >= search)
                 if now >= search:
@@ -146,8 +170,10 @@ class Agent:
             if now >= housekeeping:
                 housekeeping = now + HOUSEKEEPING_EVERY
                 self._settle(now)
-            if due := self._passes.due(now):
+            if due := self.passes.due(now):
                 self._pass(due, now)
+            for outlet in self.outlets:
+                outlet.tick(now)
 
     def _catch_signals(self) -> socket.socket:
         """SIGTERM and SIGINT end the loop; a signal wakes the selector."""
@@ -155,7 +181,7 @@ class Agent:
         for end in (wakeups, writes):
             end.setblocking(False)
         signal.set_wakeup_fd(writes.detach(), warn_on_full_buffer=False)
-        self._selector.register(wakeups, selectors.EVENT_READ, lambda: wakeups.recv(64))
+        self.selector.register(wakeups, selectors.EVENT_READ, lambda: wakeups.recv(64))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._end())
         return wakeups
@@ -166,70 +192,51 @@ class Agent:
     # --- what may have changed ---
 
     def _look(self, now: float, everything: bool) -> None:
-        """New VMs, looked for among new processes or all of them; edited files; the stop file."""
-        suspended = os.path.exists(self._options.run_dir.stop_file)
-        changed = suspended != self._suspended
+        """New VMs, looked for among new processes or all of them; new orders; the stop file."""
+        stopped = os.path.exists(self._options.run_dir.stop_file)
+        changed = stopped != self._stopped
         if changed:
-            self._suspended = suspended
-            log.warning("stop file is there: resting" if suspended else "stop file is gone")
-        if self._files.poll():
-            self._take_policies(now)
-            changed = True
-        if self._labels.poll():
-            changed = True
-            self._roster.label_anew()
+            self._stopped = stopped
+            log.warning("stop file is there: resting" if stopped else "stop file is gone")
+        changed = self._orders.poll() or changed
         if changed:
-            for vm in self._vms:
-                self._stand(vm)
+            self._take_orders(now)
         if self._discover(now, everything) or changed:
             self._settle(now)
-            self._tell_idle_policies()
+            self._orders.review(self.vms)
 
-    def _take_policies(self, now: float) -> None:
-        before = {policy.name: policy for policy in self._passes.policies()}
-        self._passes.take(self._files.policies(), now)
-        edited = {p.name for p in self._passes.policies() if before.get(p.name) != p}
-        for vm in self._vms:
+    def _take_orders(self, now: float) -> None:
+        before = {policy.name: policy for policy in self.passes.policies()}
+        self.passes.take(self._orders.policies(), now)
+        self._settler.allow(self._orders.max_claim_percent)
+        edited = {p.name for p in self.passes.policies() if before.get(p.name) != p}
+        for vm in self.vms:
             governor = vm.standing.governor
             contested = vm.obstacle and vm.obstacle.state is State.CONTESTED
             if contested and (governor is None or governor.name in edited):
                 vm.obstacle = None
                 vm.drift = Drift(container_weight=vm.drift.container_weight)
+            self._give_orders(vm)
+
+    def _give_orders(self, vm: Vm) -> None:
+        """What policies and others say of a VM: again whenever one of the two has changed."""
+        self._orders.give(vm)
+        vm.suspended = self.suspended
 
     def _discover(self, now: float, everything: bool) -> bool:
         """Take in VMs that have started; whether there were any."""
         started = self._roster.discover(now, everything)
         for vm in started:
-            self._stand(vm)
+            self._give_orders(vm)
             log.info(
                 "vm added",
                 vm=vm.full_name,
                 pid=vm.pid,
                 state=vm.state,
                 cgroup=vm.placement.path,
-                why=vm.obstacle.reason if vm.obstacle else vm.reason or "new",
+                why=_why(vm),
             )
         return bool(started)
-
-    def _stand(self, vm: Vm) -> None:
-        """What the policies say about a VM: again whenever one of the two has changed."""
-        node = {"kubernetes.io/hostname": self._options.node}
-        namespace = {"kubernetes.io/metadata.name": vm.namespace}
-        vm.standing = standing(self._passes.policies(), node, namespace, vm.labels)
-        vm.suspended = self._suspended
-
-    def _tell_idle_policies(self) -> None:
-        """Say once of a policy that it selects none of the VMs that are there."""
-        spoken_for = {
-            policy.name
-            for vm in self._vms
-            for policy in (vm.standing.governor, *vm.standing.observers, *vm.standing.outranked)
-            if policy
-        }
-        idle = frozenset(policy.name for policy in self._passes.policies()) - spoken_for
-        for name in sorted(idle - self._idle_policies):
-            log.warning("policy selects no VM", policy=name, vms=len(self._vms))
-        self._idle_policies = idle
 
     # --- decide and act ---
 
@@ -238,11 +245,11 @@ class Agent:
         begin = time.thread_time()
         views = {run.policy.name: self._seen_by(run.policy) for run in due}
         wanted = {vm.uid: vm for vms in views.values() for vm in vms}
-        reading = self._roster.sensors.read(now, wanted.values(), self._passes.needs(due))
+        reading = self.sensors.read(now, wanted.values(), self.passes.needs(due))
         moved: set[str] = set()
         for run in due:
             missing = run.missing
-            decision = run.run(reading, views[run.policy.name], self._options.node, len(self._vms))
+            decision = run.run(reading, views[run.policy.name], self._options.node, len(self.vms))
             if run.missing and run.missing != missing:
                 log.warning("signals are missing", policy=run.policy.name,
                             signals="; ".join(run.missing))  # fmt: skip
@@ -251,19 +258,18 @@ class Agent:
                     moved.add(change.uid)
             run.schedule_next()
         if moved:
-            self._settler.settle(self._vms, now, moved)
-        self._passes.cpu_seconds += time.thread_time() - begin
+            self._settler.settle(self.vms, now, moved)
+        self._tell(now)
+        self.passes.cpu_seconds += time.thread_time() - begin
 
     def _seen_by(self, policy: PeacePolicy) -> list[Vm]:
         if policy.mode is Mode.ENFORCE:
-            return [vm for vm in self._vms if vm.governor is policy and not vm.write_failure]
-        return [
-            vm for vm in self._vms
-            if not vm.obstacle and any(each is policy for each in vm.standing.observers)
-        ]  # fmt: skip
+            return [vm for vm in self.vms if vm.governor is policy and not vm.write_failure]
+        unheld = [vm for vm in self.vms if not (vm.obstacle or vm.hold)]
+        return [vm for vm in unheld if any(each is policy for each in vm.standing.observers)]
 
     def _take_change(self, policy: PeacePolicy, change: Change, at: float) -> bool:
-        vm = self._vms.get(change.uid)
+        vm = self.vms.get(change.uid)
         if vm is None:
             return False
         if policy.mode is Mode.OBSERVE:
@@ -276,7 +282,18 @@ class Agent:
         return True
 
     def _settle(self, now: float) -> None:
-        self._settler.settle(self._vms, now)
+        self._settler.settle(self.vms, now)
+        self._tell(now)
+
+    def _tell(self, now: float) -> None:
+        for outlet in self.outlets:
+            outlet.news(now)
+
+
+def _why(vm: Vm) -> str:
+    if vm.obstacle:
+        return vm.obstacle.reason
+    return vm.hold.reason if vm.hold else vm.reason or "new"
 
 
 def _raise_descriptor_limit() -> None:

@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 it could not be done; 2 the user's input is wrong, and not
 
 import json
 import os
+import socket
 import sys
 import time
 from dataclasses import asdict
@@ -20,7 +21,9 @@ from peacemaker_kube import log
 from peacemaker_nodeagent.act import Actuator
 from peacemaker_nodeagent.agent import Agent, Options, clock
 from peacemaker_nodeagent.cgroup import DEFAULT_MOUNT, CgroupError, find_hierarchy
+from peacemaker_nodeagent.discover import HostFinder
 from peacemaker_nodeagent.labels import Labels, LabelsError
+from peacemaker_nodeagent.orders import FileOrders
 from peacemaker_nodeagent.policy_files import PolicyFiles
 from peacemaker_nodeagent.proc import boot_id
 from peacemaker_nodeagent.records import Journal
@@ -57,15 +60,24 @@ def main() -> None:
 
 
 @main.command()
+@click.option("--node", help="This node's name: alone in a cluster, else the host name.")
+@click.option("--kubeconfig", help="Cluster: how to reach the API server, if not as a pod does.")
 @click.option(
-    "--policy", "policies", multiple=True, required=True,
-    help="A file of PeacePolicies, or a directory of *.yaml. May be given several times.",
+    "--status-interval", type=click.FloatRange(min=1.0), metavar="SECONDS",
+    help="Cluster: least time between two writes of the VMs' details.  [default: 30]",
 )  # fmt: skip
-@click.option("--labels", help="YAML file that maps namespace/name to a VM's labels.")
+@click.option(
+    "--policy", "policies", multiple=True,
+    help="Without a cluster: a file of PeacePolicies, or a directory of *.yaml. "
+    "May be given several times.",
+)  # fmt: skip
+@click.option(
+    "--labels", help="Without a cluster: YAML file that maps namespace/name to a VM's labels."
+)
 @click.option(
     "--max-claim-percent", type=click.IntRange(FULL_CLAIM_PERCENT, 10_000),
-    default=FULL_CLAIM_PERCENT, show_default=True,
-    help="How far favoured VMs may grow their common claim beside ordinary processes.",
+    help="Without a cluster: how far favoured VMs may grow their common claim beside ordinary "
+    f"processes.  [default: {FULL_CLAIM_PERCENT}]",
 )  # fmt: skip
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info",
@@ -76,9 +88,12 @@ def main() -> None:
 @_cgroup_mount
 @_below
 def run(
+    node: str | None,
+    kubeconfig: str | None,
+    status_interval: float | None,
     policies: tuple[str, ...],
     labels: str | None,
-    max_claim_percent: int,
+    max_claim_percent: int | None,
     log_level: str,
     check: bool,
     run_dir: str,
@@ -87,22 +102,35 @@ def run(
 ) -> None:
     """Keep the peace until SIGTERM. Values are left as they are at the end; `restore` undoes them.
 
-    While the file RUN_DIR/stop exists, everything is restored and the agent rests.
+    With --policy it needs no cluster; with --node alone it does what the PeaceList of that node
+    says. While the file RUN_DIR/stop exists, everything is restored and the agent rests.
     """
     log.set_up(log_level)
+    for_cluster = {"--kubeconfig": kubeconfig, "--status-interval": status_interval}
+    for_files = {"--labels": labels, "--max-claim-percent": max_claim_percent, "--check": check}
+    for option, value in (for_cluster if policies else for_files).items():
+        if value:
+            need = "a cluster, and --policy is without one" if policies else "--policy"
+            _fail(f"{option} needs {need}", WRONG_INPUT)
     if check:
         _check(policies, labels)
         return
-    options = Options(
-        policies=policies,
-        labels=labels,
-        cgroup_mount=cgroup_mount,
-        below=below,
-        run_dir=RunDir(run_dir),
-        max_claim_percent=max_claim_percent,
-    )
+    if not (policies or node):
+        _fail("what to do? --policy FILE without a cluster, --node NAME in one", WRONG_INPUT)
+    options = Options(node or socket.gethostname(), below, RunDir(run_dir))
     try:
-        agent = Agent(options)
+        if policies:
+            claim = max_claim_percent or FULL_CLAIM_PERCENT
+            orders = FileOrders(PolicyFiles(policies), Labels(labels), options.node, claim)
+            hierarchy = find_hierarchy(cgroup_mount)
+            options.run_dir.lock()
+            agent = Agent(options, hierarchy, orders, HostFinder(hierarchy, below))
+        else:
+            from peacemaker_nodeagent.cluster import cluster_agent
+
+            hierarchy = find_hierarchy(cgroup_mount)
+            options.run_dir.lock()
+            agent = cluster_agent(options, hierarchy, kubeconfig, status_interval)
     except (PolicyError, LabelsError) as error:
         _fail(error, WRONG_INPUT)
     except (CgroupError, AgentRuns, PermissionError) as error:
@@ -149,9 +177,8 @@ def _look_around(run_dir: str, cgroup_mount: str, below: str) -> list[Row]:
     try:
         hierarchy = find_hierarchy(cgroup_mount)
         journal = Journal(RunDir(run_dir).journal, boot_id())
-        roster = Roster(
-            hierarchy, below, journal, Actuator(journal), Labels(None), DefaultSelector()
-        )
+        finder = HostFinder(hierarchy, below)
+        roster = Roster(hierarchy, finder, journal, Actuator(journal), DefaultSelector())
         vms = roster.discover(clock())
     except (CgroupError, PermissionError) as error:
         _fail(error)

@@ -4,16 +4,17 @@ Cost follows changes: only pids that were given out since the last look are look
 its parent's name until it calls exec, so young ones are looked at again; once in a while, all are.
 """
 
+import math
 import os
 import re
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import Final, Protocol
 
 import psutil
 
-from peacemaker_nodeagent.cgroup import Membership, Placement, place
+from peacemaker_nodeagent.cgroup import Hierarchy, Membership, Placement, place
 from peacemaker_nodeagent.proc import CLOCK_TICKS, Process, ProcessEnded, is_qemu
 
 YOUNG: Final = 5.0
@@ -102,7 +103,10 @@ def _read(path: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A QEMU process and what its command line says of the VM (which a tenant could forge)."""
+    """A QEMU process, and the VM's name as far as the one who found it knows.
+
+    On a host without a cluster the name is from the command line, which a tenant could forge.
+    """
 
     process: Process
     name: str
@@ -110,6 +114,44 @@ class Found:
     vcpus: int
     started: float
     placement: Placement
+
+
+class Finder(Protocol):
+    """Finds the QEMU processes that have started."""
+
+    def find(self, now: float, everything: bool, known: Container[int]) -> list[Found]:
+        """Those not reported before, looked for among new processes or among all but the known.
+
+        The caller closes their processes.
+        """
+        ...
+
+    def forget(self, pid: int) -> None:
+        """The process has ended: whoever has its number next is somebody new."""
+        ...
+
+    def next_look(self) -> float:
+        """Seconds since boot at which something may be found that nobody tells of."""
+        ...
+
+
+class HostFinder:
+    """QEMU anywhere on a host, in a cgroup below `below`."""
+
+    def __init__(self, hierarchy: Hierarchy, below: str) -> None:
+        self._membership = Membership(hierarchy)
+        self._below = below
+        self._scanner = Scanner()
+
+    def find(self, now: float, everything: bool, known: Container[int]) -> list[Found]:
+        pids = self._scanner.scan(now, everything, known)
+        return describe(pids, self._membership, self._below) if pids else []
+
+    def forget(self, pid: int) -> None:
+        self._scanner.forget(pid)
+
+    def next_look(self) -> float:
+        return math.inf  # the agent's own two looks a second are enough
 
 
 def describe(pids: Iterable[int], membership: Membership, below: str = "/") -> list[Found]:

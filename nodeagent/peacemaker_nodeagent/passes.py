@@ -41,6 +41,7 @@ class PolicyRun:
                     signals=vm_signals(vm, reading.vms.get(vm.uid), earlier),
                     baseline_nice=vm.baseline_nice,
                     changed_at=vm.changed_at,
+                    priority_class=vm.priority_class,
                 )
             )
         signals = node_signals(reading.node, before.node if before else None, node, vm_count)

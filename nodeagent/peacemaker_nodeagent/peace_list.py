@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from peacemaker.claim import Share
 from peacemaker.govern import Standing
+from peacemaker.peacelist import Suspension
 from peacemaker.policy import PeacePolicy
 from peacemaker_nodeagent.cgroup import Placement
 from peacemaker_nodeagent.drift import Drift
@@ -20,6 +21,8 @@ class State(StrEnum):
     MANAGED = "Managed"
     UNMANAGED = "Unmanaged"
     """No Enforce policy governs it: never written."""
+    DEFERRED = "Deferred"
+    """Frozen for a while: no rule sees it, and it keeps the values that it has."""
     EXCLUDED = "Excluded"
     """Never to be touched, whatever a policy says."""
     CONTESTED = "Contested"
@@ -36,6 +39,20 @@ class Obstacle:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Why the agent is told to keep its hands off a VM.
+
+    `keeps`: the values that it has stay, and in the claim of those who are governed; otherwise it
+    is restored. `drains`: it is migrating away, and must not be slower at it than its baseline.
+    """
+
+    state: State
+    reason: str
+    keeps: bool = False
+    drains: bool = False
+
+
 @dataclass(slots=True)
 class Vm:
     """One VM: its QEMU process, its cgroup, its nice, and the records that restore both.
@@ -48,11 +65,12 @@ class Vm:
     uid: str
     name: str
     namespace: str
-    labels: Mapping[str, str]
     started: float
     placement: Placement
     own: OwnCgroup | None
     vcpus: int
+    labels: Mapping[str, str] = field(default_factory=dict)
+    priority_class: int = 0
     baseline_nice: int = 0
     nice: int = 0
     changed_at: float | None = None
@@ -65,8 +83,9 @@ class Vm:
     drift: Drift = field(default_factory=Drift)
     standing: Standing = field(default_factory=Standing)
     obstacle: Obstacle | None = None
+    hold: Hold | None = None
     write_failure: str | None = None
-    suspended: bool = False
+    suspended: Suspension | None = None
 
     @property
     def pid(self) -> int:
@@ -74,12 +93,19 @@ class Vm:
 
     @property
     def full_name(self) -> str:
-        return f"{self.namespace}/{self.name}"
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
     @property
     def governor(self) -> PeacePolicy | None:
         """The Enforce policy in whose hands the VM is now."""
-        return None if self.obstacle or self.suspended else self.standing.governor
+        if self.obstacle or self.suspended or self.hold:
+            return None
+        return self.standing.governor
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether it keeps its values, unseen by rules, until its hold ends."""
+        return bool(self.hold and self.hold.keeps and not (self.obstacle or self.suspended))
 
     @property
     def state(self) -> State:
@@ -87,6 +113,8 @@ class Vm:
             return self.obstacle.state
         if self.write_failure:
             return State.FAILED
+        if self.hold and not self.suspended:
+            return self.hold.state
         return State.MANAGED if self.governor else State.UNMANAGED
 
     @property

@@ -81,7 +81,7 @@ def vm_signals(vm: Vm, now: VmReading | None, before: VmReading | None) -> dict[
         "namespace": vm.namespace,
         "labels": vm.labels,
         "vcpus": vm.vcpus,
-        "priorityClass": 0,
+        "priorityClass": vm.priority_class,
     }
     if now is None:
         return signals

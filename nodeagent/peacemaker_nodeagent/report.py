@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from peacemaker.peacelist import Suspension
 from peacemaker.policy import Mode
 from peacemaker_nodeagent.passes import Passes, PolicyRun
 from peacemaker_nodeagent.peace_list import PeaceList, State, Vm
@@ -20,12 +21,14 @@ class Reporter:
         passes: Passes,
         sensors: Sensors,
         clock: Callable[[], float],
+        suspension: Callable[[], Suspension | None] = lambda: None,
     ) -> None:
         self._node = node
         self._vms = vms
         self._passes = passes
         self._sensors = sensors
         self._clock = clock
+        self._suspension = suspension
 
     def answer(self, request: Mapping[str, object]) -> Answer:
         match request:
@@ -52,7 +55,7 @@ class Reporter:
             "cpus": reading.cpus,
             "load": [load / reading.cpus for load in reading.load],
             "vms": {state.value: states.count(state) for state in State if state in states},
-            "suspended": any(vm.suspended for vm in self._vms),
+            "suspended": _in_words(self._suspension()),
             "passCpuSeconds": self._passes.cpu_seconds,
             "policies": [self._policy_status(run, now) for run in self._passes],
         }
@@ -92,7 +95,9 @@ class Reporter:
         if vm.obstacle:
             lines.append(f"left alone: {vm.obstacle.reason}")
         if vm.suspended:
-            lines.append("left alone: the stop file exists")
+            lines.append(f"left alone: {_in_words(vm.suspended)}")
+        elif vm.hold:
+            lines.append(f"{'frozen' if vm.is_frozen else 'left alone'}: {vm.hold.reason}")
         runs = {run.policy.name: run for run in self._passes}
         policies = [p for p in (vm.standing.governor, *vm.standing.observers) if p]
         for policy in policies:
@@ -105,3 +110,9 @@ class Reporter:
         if not policies:
             lines.append("no policy in force selects it")
         return lines
+
+
+def _in_words(suspension: Suspension | None) -> str | None:
+    if suspension is None:
+        return None
+    return f"{suspension.reason}: {suspension.message}" if suspension.message else suspension.reason

@@ -6,9 +6,8 @@ from contextlib import ExitStack
 from peacemaker_kube import log
 from peacemaker_nodeagent.act import Actuator
 from peacemaker_nodeagent.adopt import adopt, close
-from peacemaker_nodeagent.cgroup import Hierarchy, Membership
-from peacemaker_nodeagent.discover import Found, Scanner, describe
-from peacemaker_nodeagent.labels import Labels
+from peacemaker_nodeagent.cgroup import Hierarchy
+from peacemaker_nodeagent.discover import Finder, Found
 from peacemaker_nodeagent.own_cgroup import CgroupEnded
 from peacemaker_nodeagent.peace_list import PeaceList, Vm
 from peacemaker_nodeagent.proc import ProcessEnded
@@ -26,30 +25,26 @@ class Roster:
     def __init__(
         self,
         hierarchy: Hierarchy,
-        below: str,
+        finder: Finder,
         journal: Journal,
         actuator: Actuator,
-        labels: Labels,
         selector: selectors.BaseSelector,
     ) -> None:
         self.vms = PeaceList()
         self.sensors = Sensors(hierarchy)
         self.lost = False
         self._hierarchy = hierarchy
-        self._below = below
+        self._finder = finder
         self._journal = journal
         self._actuator = actuator
-        self._labels = labels
         self._selector = selector
-        self._membership = Membership(hierarchy)
-        self._scanner = Scanner()
 
     def discover(self, now: float, everything: bool = False) -> list[Vm]:
-        """Look for VMs that have started, and take them in; the elder of two comes first."""
-        pids = self._scanner.scan(now, everything, known=self.vms.pids())
-        if not pids:
-            return []
-        found = describe(pids, self._membership, self._below)
+        """Look for VMs that have started, and take them in; the elder of two comes first.
+
+        Their orders are not theirs yet.
+        """
+        found = self._finder.find(now, everything, self.vms.pids())
         found.sort(key=lambda each: (each.started, each.process.pid))
         taken = (self._take_in(each, now) for each in found)
         return [vm for vm in taken if vm]
@@ -57,11 +52,10 @@ class Roster:
     def _take_in(self, found: Found, now: float) -> Vm | None:
         own = found.placement.own
         elder = next((vm for vm in self.vms if own and vm.placement.own == own), None)
-        labels = self._labels.of(f"{found.namespace}/{found.name}")
         with ExitStack() as undo:
             undo.callback(found.process.close)
             try:
-                vm = adopt(found, self._hierarchy, self._journal, labels, now, elder)
+                vm = adopt(found, self._hierarchy, self._journal, now, elder)
                 undo.pop_all()
                 undo.callback(close, vm)
                 self.sensors.add(vm, now)
@@ -90,21 +84,16 @@ class Roster:
         self._selector.unregister(vm.process.pidfd)
         self.sensors.delete(vm)
         self.vms.delete(vm)
-        self._scanner.forget(vm.pid)
+        self._finder.forget(vm.pid)
         close(vm)
         self.lost = True
 
-    def label_anew(self) -> None:
-        """The labels file says something else."""
-        for vm in self.vms:
-            vm.labels = self._labels.of(vm.full_name)
-
-    def restore_orphans(self) -> None:
-        """Restore what an earlier agent wrote to VMs, or to their cgroups, that are gone."""
+    def restore_orphans(self, below: str) -> None:
+        """Restore what an earlier agent wrote to VMs, or their cgroups below one, that are gone."""
         outcomes = restore_records(
             self._hierarchy,
             self._journal,
-            self._below,
+            below,
             keep_paths={vm.placement.own for vm in self.vms if vm.placement.own},
             keep_keys={vm.process.key for vm in self.vms},
         )

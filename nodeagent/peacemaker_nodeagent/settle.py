@@ -9,7 +9,8 @@ from collections import defaultdict
 from collections.abc import Callable, Container, Iterable
 from typing import Final, TypeVar
 
-from peacemaker.claim import Claimant, guard, is_off
+from peacemaker.claim import Claimant, Share, guard, is_off
+from peacemaker.nice import effective_nice
 from peacemaker_kube import log
 from peacemaker_nodeagent.act import Actuator, thread_nices
 from peacemaker_nodeagent.cgroup import Hierarchy
@@ -24,8 +25,9 @@ from peacemaker_nodeagent.peace_list import Obstacle, State, Vm
 from peacemaker_nodeagent.proc import ProcessEnded, is_sched_other
 
 _T = TypeVar("_T")
-_Claim = list[tuple[str, int, int]]
-"""What the guard's answer below one parent depends on: each VM's uid, baseline and nice."""
+_Claim = list[tuple[str, int, int, int | None]]
+"""What the guard's answer below one parent depends on: each VM's uid, baseline, nice and, if it is
+frozen, weight."""
 
 _CPU_IDLE: Final = "CpuIdle: cpu.idle is set on its cgroup, which then has no weight"
 
@@ -39,6 +41,12 @@ class Settler:
         self._max_claim_percent = max_claim_percent
         self._claims: dict[str, _Claim] = {}
 
+    def allow(self, max_claim_percent: int) -> None:
+        """How far the claims may grow from the next settling on."""
+        if max_claim_percent != self._max_claim_percent:
+            self._max_claim_percent = max_claim_percent
+            self._claims.clear()
+
     def settle(self, vms: Iterable[Vm], now: float, moved: Container[str] | None = None) -> None:
         """One settling of all the node's VMs; `now` in seconds since boot.
 
@@ -46,13 +54,19 @@ class Settler:
         and the others only written where the claim moves their weight.
         """
         governed = []
+        frozen = []
         for vm in vms:
             self._check_idle(vm)
-            if self._take_over(vm, now):
+            if vm.is_frozen:
+                frozen.append(vm)
+            elif self._take_over(vm, now):
                 governed.append(vm)
+        if moved is None:
+            for vm in frozen:
+                self._attempt(vm, self._look_at_frozen, now)
         looked_at = [vm for vm in governed if moved is None or vm.uid in moved]
         findings = {vm.uid: self._attempt(vm, self._read_back, now) for vm in looked_at}
-        self._share_claims(governed)
+        self._share_claims(governed, frozen)
         for vm in governed:
             if vm.uid not in findings:
                 if not (vm.share and is_off(vm.weight_found or 0, vm.share.weight)):
@@ -91,8 +105,7 @@ class Settler:
         governor = vm.governor
         if governor is None:
             if vm.is_touched:
-                why = vm.obstacle.reason if vm.obstacle else "no policy governs it"
-                self._attempt(vm, self._restore, "stopped" if vm.suspended else why)
+                self._attempt(vm, self._restore, _why_restored(vm))
             else:
                 vm.write_failure = None
             return False
@@ -102,6 +115,32 @@ class Settler:
             vm.nice = nice
             vm.changed_at = now
         return True
+
+    def _look_at_frozen(self, vm: Vm, now: float) -> None:
+        """Nothing is judged and nothing written, but for one that is to drain."""
+        if vm.own:
+            vm.weight_found = vm.own.read_weight()
+        if vm.hold and vm.hold.drains:
+            self._free(vm, vm.hold.reason, now)
+        vm.write_failure = None
+
+    def _free(self, vm: Vm, why: str, now: float) -> None:
+        """Where its nice or weight holds it back, it gets its baseline."""
+        if vm.nice > vm.baseline_nice:
+            vm.reason = f"{why}: nice {vm.nice} back to {vm.baseline_nice}"
+            vm.nice = vm.baseline_nice
+            vm.changed_at = now
+        if vm.own and vm.weight and vm.weight_found is not None:
+            weight = max(vm.weight_found, vm.weight.baseline)
+            if weight != vm.weight_found or vm.weight.nice != vm.nice:
+                self._actuator.set_weight(vm, vm.own, weight, why)
+        if vm.threads:
+            held_back = {
+                tid: nice
+                for tid, nice in thread_nices(vm.process).items()
+                if nice > vm.thread_nice and vm.threads.is_ours(nice) and is_sched_other(tid)
+            }
+            self._actuator.set_threads(vm, held_back, why)
 
     def _restore(self, vm: Vm, why: str) -> None:
         self._actuator.restore(vm, why)
@@ -132,25 +171,29 @@ class Settler:
             self._contest(vm, f"weight {found} is not ours, for the third time in ten minutes")
         return finding
 
-    def _share_claims(self, governed: Iterable[Vm]) -> None:
+    def _share_claims(self, governed: Iterable[Vm], frozen: Iterable[Vm]) -> None:
         parents: dict[str, list[Vm]] = defaultdict(list)
-        for vm in governed:
-            if vm.governor and vm.placement.parent and vm.own and vm.baseline_weight:
+        for vm in (*governed, *frozen):
+            takes_part = vm.governor or vm.is_frozen
+            if takes_part and vm.placement.parent and vm.own and vm.baseline_weight:
                 parents[vm.placement.parent].append(vm)
             else:
                 vm.share = None
         claims = {}
         for parent, members in parents.items():
-            claim = claims[parent] = [(vm.uid, vm.baseline_weight or 0, vm.nice) for vm in members]
+            claim = claims[parent] = [
+                (vm.uid, vm.baseline_weight or 0, vm.nice, vm.weight_found if vm.hold else None)
+                for vm in members
+            ]
             if claim == self._claims.get(parent):
                 continue  # nothing that it depends on has changed
             claimants = [
-                Claimant(uid, baseline, nice, vm.baseline_nice)
-                for (uid, baseline, nice), vm in zip(claim, members, strict=True)
+                Claimant(uid, baseline, nice, vm.baseline_nice, frozen_weight)
+                for (uid, baseline, nice, frozen_weight), vm in zip(claim, members, strict=True)
             ]
             shares = guard(claimants, self._hierarchy.weights, self._max_claim_percent)
             for vm in members:
-                vm.share = shares[vm.uid]
+                vm.share = shares.get(vm.uid) or _share_of_frozen(vm)
         self._claims = claims
 
     def _write(self, vm: Vm, finding: Finding | None) -> None:
@@ -200,3 +243,17 @@ class Settler:
         self._actuator.restore(vm, reason)
         vm.obstacle = Obstacle(State.CONTESTED, reason)
         vm.reason = reason
+
+
+def _why_restored(vm: Vm) -> str:
+    if vm.obstacle:
+        return vm.obstacle.reason
+    if vm.suspended:
+        return vm.suspended.reason
+    return vm.hold.reason if vm.hold else "no policy governs it"
+
+
+def _share_of_frozen(vm: Vm) -> Share:
+    """What it has is what it is granted."""
+    weight, baseline = vm.weight_found or 0, vm.baseline_weight or 1
+    return Share(weight, weight, False, effective_nice(weight, baseline, vm.baseline_nice))

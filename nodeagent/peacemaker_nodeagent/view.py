@@ -62,8 +62,10 @@ def _reason(vm: Vm) -> str:
         return vm.obstacle.reason
     if vm.write_failure:
         return vm.write_failure
+    if vm.hold and not vm.suspended:
+        return vm.hold.reason
     if vm.state is State.UNMANAGED and not vm.reason:
-        return "stopped" if vm.suspended else "no policy governs it"
+        return vm.suspended.reason if vm.suspended else "no policy governs it"
     return vm.reason
 
 
@@ -99,7 +101,7 @@ def render_status(status: Mapping[str, Any]) -> str:
     vms = ", ".join(f"{count} {state}" for state, count in status["vms"].items()) or "none"
     lines = [
         f"node   {_cell(status['node'])}, {status['cpus']} CPUs"
-        + (", resting: the stop file exists" if status["suspended"] else ""),
+        + (f", resting: {_cell(status['suspended'])}" if status["suspended"] else ""),
         f"load   {load1:.2f} {load5:.2f} {load15:.2f} for each CPU (1, 5, 15 minutes)",
         f"VMs    {vms}",
     ]

@@ -60,7 +60,7 @@ def test_the_stop_file_restores_everything_within_a_second_until_it_is_gone(
     assert time.monotonic() - appeared < STOPS_WITHIN
     assert agent.wait_event("stop file is there: resting")
     row = agent.row("a")
-    assert (row["state"], row["reason"]) == ("Unmanaged", "restored: stopped")
+    assert (row["state"], row["reason"]) == ("Unmanaged", "restored: Stopped")
     # It rests: neither a pass nor an edit moves anything.
     agent.edit(put(7))
     assert is_untouched(guest, place.own, BASELINE)
@@ -158,7 +158,7 @@ def test_a_thread_that_started_after_the_change_is_restored_too(
         assert agent.call("restore").status == 0
     else:
         Path(agent.run_dir.stop_file).touch()
-        agent.wait_row("a", state="Unmanaged", reason="restored: stopped")
+        agent.wait_row("a", state="Unmanaged", reason="restored: Stopped")
     assert late in thread_nices(guest)
     assert is_untouched(guest, place.own, BASELINE)
 

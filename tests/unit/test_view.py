@@ -17,6 +17,7 @@ from peacemaker.claim import Claimant, guard
 from peacemaker.govern import Standing
 from peacemaker.nice import CPU_SHARES
 from peacemaker_kube import log
+from peacemaker_nodeagent.agent import STOPPED
 from peacemaker_nodeagent.cgroup import Hierarchy, find_hierarchy, place
 from peacemaker_nodeagent.own_cgroup import CgroupEnded, OwnCgroup
 from peacemaker_nodeagent.passes import Passes
@@ -55,8 +56,8 @@ def vm(name: str = "web", pid: int = 77, **fields: Any) -> Vm:
         ({"standing": GOVERNED}, {"state": "Managed", "policy": "gold", "reason": ""}),
         ({"standing": GOVERNED, "reason": "gold/r: nice 0 to 1", "nice": 1, "changed_at": 90.0},
          {"reason": "gold/r: nice 0 to 1", "nice": 1, "effectiveNice": 1, "since": 10.0}),
-        ({"standing": GOVERNED, "suspended": True},
-         {"state": "Unmanaged", "policy": None, "reason": "stopped"}),
+        ({"standing": GOVERNED, "suspended": STOPPED},
+         {"state": "Unmanaged", "policy": None, "reason": "Stopped"}),
         ({"standing": GOVERNED, "obstacle": Obstacle(State.CONTESTED, "Contested: x")},
          {"state": "Contested", "policy": None, "reason": "Contested: x"}),
         ({"obstacle": Obstacle(State.EXCLUDED, "GuaranteedQoS"), "reason": "old"},
