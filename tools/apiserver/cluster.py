@@ -33,9 +33,11 @@ class Cluster:
 
     `url`, `token` (of a member of system:masters), `ca` (PEM file) and `kubeconfig` (file) lead to
     it. It is made anew each time and nothing of it is left. Start it from the main thread.
+
+    With `audit`, the server writes who asked for what, a JSON object a line, into `audit_log`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, audit: bool = False) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="peacemaker-cluster-"))
         self._server: Process | None = None
         self._etcd: Process | None = None
@@ -44,6 +46,8 @@ class Cluster:
         self.token = secrets.token_hex(16)
         self.ca = self._folder / "pki" / "apiserver.crt"
         self.kubeconfig = self._folder / "kubeconfig"
+        self.audit_log = self._folder / "audit.log"
+        self._audit = audit
 
     @property
     def url(self) -> str:
@@ -136,7 +140,16 @@ class Cluster:
             "--authorization-mode=Node,RBAC",
             "--enable-admission-plugins=NodeRestriction",
             "--endpoint-reconciler-type=none",
+            *(self._audit_flags() if self._audit else ()),
         ]
+
+    def _audit_flags(self) -> list[str]:
+        policy = self._folder / "audit.yaml"
+        policy.write_text(
+            "{apiVersion: audit.k8s.io/v1, kind: Policy, rules: [{level: Metadata}],"
+            " omitStages: [RequestReceived, ResponseStarted]}"
+        )
+        return [f"--audit-log-path={self.audit_log}", f"--audit-policy-file={policy}"]
 
     def _write_credentials(self) -> None:
         tokens = self._folder / "tokens.csv"
