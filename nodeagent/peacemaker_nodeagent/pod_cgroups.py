@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -84,8 +84,7 @@ class PodCgroups:
             return
         path = f"{parent}/{event.name}"
         if event.mask & (flags.CREATE | flags.MOVED_TO):
-            for _ in self._visit(path):
-                pass
+            self._visit(path)
         else:
             self._drop(path)
 
@@ -99,28 +98,27 @@ class PodCgroups:
 
     def _walk(self) -> None:
         before, self._watched = self._watched, {}
-        seen = set(self._visit(self._below))
+        seen = self._visit(self._below)
         self._unclaim(lambda path: path not in seen)
         for wd in before.keys() - self._watched.keys():
             self._watched[wd] = before[wd]
             self._unwatch(wd)
 
-    def _visit(self, path: str) -> Iterator[str]:
+    def _visit(self, path: str) -> set[str]:
         """Claim the pods at and below a path, and watch where more may be made; their paths."""
         placement = place(path)
         if placement.own is not None:
-            if placement.pod_uid is not None and placement.own == path:
-                self._claim(placement.pod_uid, path)
-                yield path
-            return
+            if placement.pod_uid is None or placement.own != path:
+                return set()
+            self._claim(placement.pod_uid, path)
+            return {path}
         directory = self._hierarchy.directory(path)
         if _is_delegated(directory):
-            return
+            return set()
         # First the watch, then the look: what is made between the two is seen twice, not missed.
-        if path.count("/") - self._below.count("/") <= NEAR or _is_for_pods(path):
+        if path.count("/") - self._below.count("/") <= NEAR or is_for_pods(path):
             self._watch(path, directory)
-        for name in children(directory):
-            yield from self._visit(f"{path}/{name}")
+        return {pod for name in children(directory) for pod in self._visit(f"{path}/{name}")}
 
     def _watch(self, path: str, directory: str) -> None:
         try:
@@ -151,7 +149,7 @@ class PodCgroups:
         if path in paths:
             return
         paths.append(path)
-        paths.sort(key=_depth)
+        paths.sort(key=depth)
         if len(paths) > 1:
             log.warning("two cgroups of one pod", pod=uid, kept=paths[0], ignored=paths[-1])
         self._choose(uid)
@@ -185,7 +183,7 @@ def _is_within(path: str, top: str) -> bool:
     return path == top or path.startswith(f"{top}/")
 
 
-def _is_for_pods(path: str) -> bool:
+def is_for_pods(path: str) -> bool:
     """Whether the table of cgroup names has pods right below this path."""
     names = (f"pod{_SOME_UID}", f"kubepods-pod{_SOME_UID}.slice")
     return any(place(pod).own == pod for pod in (f"{path}/{name}" for name in names))
@@ -204,6 +202,7 @@ def _is_delegated(directory: str) -> bool:
         return False
 
 
-def _depth(path: str) -> int:
+def depth(path: str) -> int:
     """How deep the kubepods is that a pod's cgroup is in."""
-    return path.count("/") - (place(path).qos != "guaranteed")
+    kubepods = 1 if place(path).qos == "guaranteed" else 2
+    return path.count("/") - kubepods
