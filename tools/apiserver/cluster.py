@@ -144,11 +144,14 @@ class Cluster:
         ]
 
     def _audit_flags(self) -> list[str]:
-        policy = self._folder / "audit.yaml"
-        policy.write_text(
-            "{apiVersion: audit.k8s.io/v1, kind: Policy, rules: [{level: Metadata}],"
-            " omitStages: [RequestReceived, ResponseStarted]}"
-        )
+        policy = self._folder / "audit.json"
+        document = {
+            "apiVersion": "audit.k8s.io/v1",
+            "kind": "Policy",
+            "rules": [{"level": "Metadata"}],
+            "omitStages": ["RequestReceived", "ResponseStarted"],
+        }
+        policy.write_text(json.dumps(document))
         return [f"--audit-log-path={self.audit_log}", f"--audit-policy-file={policy}"]
 
     def _write_credentials(self) -> None:

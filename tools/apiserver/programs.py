@@ -1,4 +1,4 @@
-"""The two programs of a control plane: taken from $KUBEBUILDER_ASSETS, or built once and kept."""
+"""The programs of a control plane and kubectl: taken from $KUBEBUILDER_ASSETS, or built once and kept."""
 
 import fcntl
 import hashlib
@@ -16,6 +16,7 @@ MODULE = Path(__file__).parents[1] / "go"
 _PACKAGES = {
     "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
     "etcd": "go.etcd.io/etcd/server/v3",
+    "kubectl": "k8s.io/kubernetes/cmd/kubectl",
 }
 _TELL_EVERY = 15.0
 
@@ -30,6 +31,7 @@ class Programs:
 
     kube_apiserver: Path
     etcd: Path
+    kubectl: Path
 
 
 def programs() -> Programs:
@@ -43,7 +45,7 @@ def programs() -> Programs:
     if go is None:
         raise MissingError(
             "go is not installed, beside Python or on PATH: `make install` brings it, "
-            "or set KUBEBUILDER_ASSETS to a folder with kube-apiserver and etcd"
+            "or set KUBEBUILDER_ASSETS to a folder with kube-apiserver, etcd and kubectl"
         )
     folder = _cache() / f"go-{_key(go)}"
     with (_cache() / "go.lock").open("w") as lock:
@@ -58,8 +60,8 @@ def programs() -> Programs:
 
 
 def _in_folder(folder: Path, said_by: str) -> Programs:
-    found = Programs(folder / "kube-apiserver", folder / "etcd")
-    for program in (found.kube_apiserver, found.etcd):
+    found = Programs(folder / "kube-apiserver", folder / "etcd", folder / "kubectl")
+    for program in (found.kube_apiserver, found.etcd, found.kubectl):
         if not os.access(program, os.X_OK):
             raise MissingError(f"{program} is no program (its folder is named by {said_by})")
     return found
