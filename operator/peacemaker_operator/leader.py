@@ -39,6 +39,9 @@ class Timing:
     retry: int = 2
 
 
+DEFAULT_TIMING: Final = Timing()
+
+
 class Leader:
     """A candidate for the Lease, in a thread of its own, from start() to stop().
 
@@ -52,7 +55,7 @@ class Leader:
         namespace: str,
         identity: str,
         changed: Callable[[bool], None],
-        timing: Timing = Timing(),
+        timing: Timing = DEFAULT_TIMING,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -75,16 +78,16 @@ class Leader:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self) -> None:
+    def stop(self, release: bool = True) -> None:
         """Write no more, and give the Lease back so that another need not wait for its end.
 
-        Call it when no write is under way any more.
+        `release` is False if a write is under way still.
         """
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
-        if self.is_leading():
-            self._until = -math.inf
+        was_leading, self._until = self.is_leading(), -math.inf
+        if was_leading and release:
             self._release()
 
     def is_leading(self) -> bool:
