@@ -143,12 +143,7 @@ def _open(pid: int, path: str, uid: str, members: Container[int]) -> Found | Non
     found = None
     try:
         stat = process.stat()
-        if (
-            is_qemu(stat.comm)
-            and stat.state not in "ZX"
-            and stat.ppid in members
-            and comm(stat.ppid) == MONITOR
-        ):
+        if is_qemu(stat.comm) and stat.ppid in members and comm(stat.ppid) == MONITOR:
             found = Found(
                 process=process,
                 name=uid,

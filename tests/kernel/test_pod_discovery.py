@@ -59,21 +59,25 @@ class Eyes:
         """Whether the scanner's descriptor wants a scan."""
         return bool(select.select([self.scanner.fd], [], [], 0)[0])
 
+    def watches(self) -> int:
+        """How many the kernel keeps, those on cgroups that are gone among them."""
+        return Path(f"/proc/self/fdinfo/{self.scanner.fd}").read_text().count("inotify wd:")
+
     def rest(self) -> bool:
         """Whether nothing but an event or a change of the list leads to a scan."""
         return self.scanner.next_poll() == float("inf") and not self.are_told()
 
 
-Open = Callable[[], Eyes]
+Open = Callable[..., Eyes]
 
 
 @pytest.fixture
 def eyes(tree: PodTree, fleet: Fleet) -> Iterator[Open]:  # noqa: ARG001
-    """Opens a scanner of the tree; those opened end before the processes do."""
+    """Opens a scanner of the tree, or of a part; those opened end before the processes do."""
     opened = []
 
-    def open_eyes() -> Eyes:
-        opened.append(Eyes(tree.root))
+    def open_eyes(below: str = tree.root) -> Eyes:
+        opened.append(Eyes(below))
         return opened[-1]
 
     yield open_eyes
@@ -278,6 +282,16 @@ def test_what_is_no_qemu_of_a_pod_is_not_found(
     assert honest in seer.scanner.pod_uids
 
 
+def test_a_look_into_a_pod_or_at_nothing_sees_no_pods(
+    tree: PodTree, fleet: Fleet, eyes: Open
+) -> None:
+    place = tree.pod()
+    start_in(below(tree, place, f"kubepods/pod{new_uid()}/x"), fleet)
+    for seer in (eyes(place.leaf.path), eyes(f"{tree.root}/nothing")):
+        assert not seer.look(everything=True)
+        assert not seer.scanner.pod_uids
+
+
 @pytest.mark.parametrize("first", ["outer", "inner"])
 def test_of_two_cgroups_of_one_pod_the_outermost_counts(
     first: str, tree: PodTree, fleet: Fleet, eyes: Open, caplog: pytest.LogCaptureFixture
@@ -396,6 +410,7 @@ def test_a_kubepods_that_is_made_later_or_anew_is_seen_at_once(
 ) -> None:
     seer = eyes()
     seer.look()
+    watches = seer.watches()
     for _ in range(2):
         uid = new_uid()
         place = tree.pod(uid, naming=naming, prefix=prefix)
@@ -413,8 +428,10 @@ def test_a_kubepods_that_is_made_later_or_anew_is_seen_at_once(
         while str(top) != tree.root:
             remove(Group(str(top)))
             top = top.parent
+        assert seer.watches() > watches
         seer.look()
         assert not seer.scanner.pod_uids
+        assert seer.watches() == watches
 
 
 def test_a_kubepods_deep_in_the_tree_is_found_by_a_whole_look(
