@@ -59,7 +59,8 @@ class Process:
         if self.pid == self.child.pid:
             self.child.kill()
         elif self.pid in _children(self.child.pid):
-            os.kill(self.pid, signal.SIGKILL)  # its monitor then ends by itself
+            with suppress(ProcessLookupError):  # its monitor was quicker to reap it
+                os.kill(self.pid, signal.SIGKILL)  # its monitor then ends by itself
 
     def stop(self) -> None:
         """Kill it if it runs; wait until it and its monitor are gone."""
