@@ -65,11 +65,13 @@ def _what_happened(
         gains = "more" if vm.nice < 0 else "less"
         message = f"nice {vm.nice} on node {after.name}, for {gains} CPU when it is scarce{why}"
         return "Normal", VmReason.ADJUSTED, message
-    if old is not None and old.nice and old.state in _KEEPS_VALUES and _is_restored(vm, after):
+    if old is not None and _is_restored(old, vm, after):
         return "Normal", VmReason.RESTORED, f"its own CPU share again on node {after.name}{why}"
     return None
 
 
-def _is_restored(vm: VmRow, after: PeaceListRecord) -> bool:
-    """Whether it has its own values and no policy that would move them; nice may be its own too."""
-    return vm.state not in _KEEPS_VALUES or (after.suspended is not None and not vm.nice)
+def _is_restored(old: VmRow, vm: VmRow, after: PeaceListRecord) -> bool:
+    """Whether its nice went back because nothing governs it any more, or the node is suspended."""
+    was_adjusted = bool(old.nice) and old.state in _KEEPS_VALUES
+    is_left_alone = vm.state not in _KEEPS_VALUES or after.suspended is not None
+    return was_adjusted and is_left_alone and vm.nice != old.nice
