@@ -90,7 +90,7 @@ class Qmp:
         raise RuntimeError(f"QEMU hung up at {command}")
 
 
-def start_with_qmp(name: str, cgroup: Group, path: Path) -> Process:
+def start_with_qmp(name: str, cgroup: Group, path: Path, parent_comm: str | None = None) -> Process:
     """A VM that does not run yet, and listens for a Qmp on the socket `path`."""
     options = {
         "name": f"guest=default_{name},debug-threads=on",
@@ -100,7 +100,8 @@ def start_with_qmp(name: str, cgroup: Group, path: Path) -> Process:
         **dict.fromkeys(("display", "vga", "serial", "parallel", "monitor", "net"), "none"),
     }
     words = [word for option, value in options.items() for word in (f"-{option}", value)]
-    process = launch([BINARY, "-nodefaults", "-no-user-config", "-S", *words], cgroup=cgroup)
+    command = [BINARY, "-nodefaults", "-no-user-config", "-S", *words]
+    process = launch(command, cgroup=cgroup, parent_comm=parent_comm)
     wait_for(lambda: _listens(path), TIMEOUT, f"QEMU to listen on {path}")
     return process
 

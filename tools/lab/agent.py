@@ -177,9 +177,18 @@ class Agent:
 
     def start(self, *options: str, prepare: Prepare | None = None, wait: bool = True) -> None:
         """Start the agent, and wait until it has adopted all VMs and answers."""
+        self._start("--policy", str(self.policies), *options, prepare=prepare, wait=wait)
+
+    def start_in_cluster(
+        self, node: str, kubeconfig: Path, *options: str, prepare: Prepare | None = None
+    ) -> None:
+        """The same, to do what the PeaceList of the node says."""
+        self._start("--node", node, "--kubeconfig", str(kubeconfig), *options, prepare=prepare)
+
+    def _start(self, *options: str, prepare: Prepare | None = None, wait: bool = True) -> None:
         with self._log.open("ab") as log:
             self._command = Command.start(
-                *("run", "--policy", str(self.policies), *self._where(), *options),
+                *("run", *self._where(), *options),
                 output=log.fileno(),
                 errors=log.fileno(),
                 prepare=prepare,
