@@ -40,7 +40,7 @@ class NodeLists:
         self._inventory = inventory
         self._writer = writer
         self._clock = clock
-        self._reverted: dict[str, float] = {}
+        self._written_at: dict[str, float] = {}
         self._remarks: dict[str, tuple[str, ...]] = {}
         self._refusals: dict[str, str] = {}
 
@@ -66,8 +66,7 @@ class NodeLists:
             self.due.mark(name)
             return
         log.info("PeaceList was changed by somebody else", node=name)
-        self._reverted[name] = max(now, self._reverted.get(name, 0.0) + REVERT_EVERY)
-        self.due.mark(name, self._reverted[name])
+        self.due.mark(name, max(now, self._written_at.get(name, 0.0) + REVERT_EVERY))
 
     def is_counted(self, now: float) -> bool:
         """Whether no node waits to be looked at."""
@@ -90,6 +89,7 @@ class NodeLists:
             if job is None:
                 self.due.finished(name)
             else:
+                self._written_at[name] = now
                 self._writer.submit(job)
         return is_recount
 
@@ -97,7 +97,7 @@ class NodeLists:
         """Whether the node's counts are others than before."""
         if result is None:
             self._remarks.pop(name, None)
-            self._reverted.pop(name, None)
+            self._written_at.pop(name, None)
             return self.counts.pop(name, None) is not None
         if result.remarks != self._remarks.get(name, ()):
             self._remarks[name] = result.remarks
