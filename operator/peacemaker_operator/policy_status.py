@@ -9,13 +9,16 @@ from typing import Final
 
 from peacemaker.policy import Mode
 from peacemaker_operator.acceptance import Acceptance
-from peacemaker_operator.observed import PeaceListRecord, PolicyRow
+from peacemaker_operator.observed import Condition, PeaceListRecord, PolicyRow
 from peacemaker_operator.reading import Document, cut, sections
 from peacemaker_operator.reconcile import PolicyCount
 from peacemaker_operator.records import PolicyRecord
 
 AGENT_SILENT: Final = "AgentSilent"
 """The reason of the Ready condition that the operator writes for an agent that is silent."""
+
+_STOPPED: Final = frozenset({"Stopped", "RestoreFailed"})
+"""Reasons of an agent that rests, or would if it could restore everything."""
 
 MAX_OUTRANKED_BY: Final = 5
 MAX_WORST_NODES: Final = 5
@@ -168,13 +171,23 @@ def _fares(
 def _progress(found: PeaceListRecord | None, row: PolicyRow, generation: int) -> Progress:
     if found is None:
         return Progress.PENDING
-    if found.ready and found.ready.status == "Unknown" and found.ready.reason == AGENT_SILENT:
+    if is_silent(found.ready):
         return Progress.SILENT
-    if found.suspended is not None:
+    if found.suspended is not None or _is_stopped(found.ready):
         return Progress.SUSPENDED
     if row.generation == generation:
         return Progress.IN_FORCE
     return Progress.REFUSED if row.reason else Progress.PENDING
+
+
+def is_silent(ready: Condition | None) -> bool:
+    """Tell whether the operator said that the agent is silent, and the agent nothing since."""
+    return ready is not None and (ready.status, ready.reason) == ("Unknown", AGENT_SILENT)
+
+
+def _is_stopped(ready: Condition | None) -> bool:
+    """Tell whether the agent rests on its own, because the node's stop file tells it to."""
+    return ready is not None and ready.status == "False" and ready.reason in _STOPPED
 
 
 def _accepted(acceptance: Acceptance) -> tuple[str, str, str]:

@@ -28,6 +28,8 @@ from tests.unit.operator_builders import (
 
 SCHEMA = crd_schema("peacepolicies")["properties"]["status"]
 NOW, BEFORE = "2026-11-23T04:00:00Z", "2026-11-23T03:00:00Z"
+STOPPED = Condition("False", "Stopped", "the stop file exists", BEFORE, 1)
+OTHER = Condition("False", "NotUnderstood", "another policy", BEFORE, 1)
 SILENT = Condition("Unknown", "AgentSilent", "no word since 03:00", BEFORE, 1)
 
 BAD_SPEC: Document = POLICY_SPEC | {
@@ -88,6 +90,8 @@ READY: list[tuple[list[PeaceListRecord], str, str, str]] = [
         "1 suspended",
     ),
     ([peace_list("a", suspended="SystemSuspended")], "False", "Suspended", "1 suspended"),
+    ([peace_list("a"), peace_list("b", ready=STOPPED)], "True", "InForce", "1 suspended"),
+    ([peace_list("a", ready=OTHER)], "True", "InForce", "1 in force"),
     ([peace_list("a"), peace_list("b", None)], "False", "Progressing", "1 not taken over yet"),
     ([peace_list("a"), peace_list("b", 7)], "False", "Progressing", "of 2 nodes 1 in force"),
     ([peace_list("a"), peace_list("b", ready=SILENT)], "Unknown", "AgentSilent", "1 with a silent"),
