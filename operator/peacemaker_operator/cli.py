@@ -22,7 +22,7 @@ from peacemaker_kube import log
 from peacemaker_kube.api import Api, ApiError, ApiUnreachable, ConfigError
 from peacemaker_operator import frame
 from peacemaker_operator.address import Address
-from peacemaker_operator.controller import Controller
+from peacemaker_operator.controller import Controller, Pace
 from peacemaker_operator.serving import Place, service_names
 from peacemaker_operator.suspend import NO_IMAGE, NoAnswer, Outcome
 from peacemaker_operator.suspend import resume as resume_nodes
@@ -125,6 +125,14 @@ def main() -> None:
     "--identity", help="This replica's name in the Lease. Default: host name and a number."
 )
 @click.option(
+    "--status-interval", type=_DurationType(), default="30s", show_default=True,
+    help="Least time between two writes of a policy's figures. Its conditions are written at once.",
+)  # fmt: skip
+@click.option(
+    "--agent-silent-after", type=_DurationType(), default="60s", show_default=True,
+    help="How long a node has no ready agent pod before its PeaceList says so.",
+)  # fmt: skip
+@click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info",
     show_default=True,
 )  # fmt: skip
@@ -138,6 +146,8 @@ def run(
     webhook_url: str | None,
     leader_elect: bool,
     identity: str | None,
+    status_interval: float,
+    agent_silent_after: float,
     log_level: str,
 ) -> None:
     """Keep PeaceLists and the status of policies right until SIGTERM."""
@@ -148,8 +158,9 @@ def run(
     controller = Controller(
         api,
         namespace,
-        identity=identity or f"{socket.gethostname()}-{secrets.token_hex(4)}",
+        identity or f"{socket.gethostname()}-{secrets.token_hex(4)}",
         leader_elect=leader_elect,
+        pace=Pace(details=status_interval, silent_after=agent_silent_after),
     )
     webhook = None if no_webhook else (webhook_address, _place(namespace, webhook_url))
     try:
