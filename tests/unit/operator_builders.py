@@ -1,7 +1,6 @@
 """What the operator's tests are made of: documents as the API server has them, and its schemas."""
 
 import copy
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,12 +19,9 @@ from peacemaker_operator.records import (
     vmi_record,
 )
 from peacemaker_operator.settings import Settings
-
-Document = dict[str, Any]
+from tests.kubevirt import RUNNING, Document
 
 ROOT = Path(__file__).parents[2]
-DATA = ROOT / "tests/data/kubevirt"
-RUNNING: Document = json.loads((DATA / "vmi-running.json").read_text(encoding="utf-8"))
 POD = "ceea7969-fe6d-458b-9e3d-ec0994ecc195"
 
 POLICY_SPEC: Document = {

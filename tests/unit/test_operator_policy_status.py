@@ -17,14 +17,8 @@ from peacemaker_operator.observed import (
 from peacemaker_operator.policy_status import is_urgent, policy_status, status_patch
 from peacemaker_operator.reconcile import PolicyCount
 from peacemaker_operator.records import PolicyRecord
-from tests.unit.operator_builders import (
-    POLICY_SPEC,
-    Document,
-    accepted,
-    crd_schema,
-    policy_of,
-    violations,
-)
+from tests.kubevirt import Document
+from tests.unit.operator_builders import POLICY_SPEC, accepted, crd_schema, policy_of, violations
 
 SCHEMA = crd_schema("peacepolicies")["properties"]["status"]
 NOW, BEFORE = "2026-11-23T04:00:00Z", "2026-11-23T03:00:00Z"

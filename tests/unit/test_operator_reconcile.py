@@ -31,9 +31,9 @@ from peacemaker_operator.reconcile import (
 )
 from peacemaker_operator.records import PriorityClassRecord, VmiRecord, vmi_record
 from peacemaker_operator.settings import Settings
+from tests.kubevirt import Document
 from tests.unit.operator_builders import (
     POLICY_SPEC,
-    Document,
     accepted,
     crd_schema,
     namespace,

@@ -27,7 +27,8 @@ from peacemaker_operator.records import (
     priority_class_record,
     vmi_record,
 )
-from tests.unit.operator_builders import POD, RUNNING, Document, vmi_document
+from tests.kubevirt import RUNNING, Document
+from tests.unit.operator_builders import POD, vmi_document
 
 RECORDS = [
     vmi_record,

@@ -1,8 +1,5 @@
 """What is to be done with a VM on a node, and why: every state, every reason, real sequences."""
 
-import ast
-import copy
-import re
 from collections.abc import Iterator
 
 import pytest
@@ -10,15 +7,8 @@ import pytest
 from peacemaker.peacelist import VmState
 from peacemaker_operator.records import VmiRecord, vmi_record
 from peacemaker_operator.vm_state import Reason, place
-from tests.unit.operator_builders import (
-    DATA,
-    POD,
-    RUNNING,
-    Document,
-    namespace,
-    put,
-    vmi_document,
-)
+from tests.kubevirt import RUNNING, Document, course
+from tests.unit.operator_builders import POD, namespace, vmi_document
 
 TARGET_LABEL = "kubevirt.io/migrationTargetNodeName"
 PAUSED = [{"type": "Paused", "status": "True"}]
@@ -159,35 +149,8 @@ def test_a_migration_that_failed_leaves_the_vm_where_it_was() -> None:
 
 def replayed() -> Iterator[tuple[str, VmiRecord]]:
     """The records that a real KubeVirt's changes of vm-a make, with what happened."""
-    document = copy.deepcopy(RUNNING)
-    document["metadata"] |= {"uid": "b1b1cd01-01b2-4d83-bcea-75f9b9703f48", "generation": 6}
-    document["status"]["activePods"] = {"ec29cf1f-23a1-4e9d-9c97-5e98a7855c2a": "node1"}
-    text = (DATA / "vmi-transitions.txt").read_text(encoding="utf-8")
-    for block in re.split(r"\n(?=\d\d:)", text.strip()):
-        head, *changes = block.splitlines()
-        if "vmi/vm-a " not in head:
-            continue
-        for change in changes:
-            if matched := re.fullmatch(r"   (\S+): .* -> (.*)", change):
-                put_at(document, matched[1], ast.literal_eval(matched[2]))
-        yield head.split()[1], vmi_record(document)
-
-
-def put_at(document: Document, path: str, value: object) -> None:
-    """Put a value where a path like `.status.conditions[Paused].status` says; '-' removes it."""
-    if matched := re.fullmatch(r"\.status\.conditions\[(\w+)\]\.(\w+)", path):
-        items = document["status"].setdefault("conditions", [])
-        where = next((item for item in items if item["type"] == matched[1]), None)
-        if where is None:
-            items.append(where := {"type": matched[1]})
-        if matched[2] == "type" and value == "-":
-            items.remove(where)
-        keys = [matched[2]]
-    else:
-        where = document
-        named = re.fullmatch(r"\.(.+)\.(labels|annotations|activePods)\.(.+)", path)
-        keys = [*named[1].split("."), *named.groups()[1:]] if named else path[1:].split(".")
-    put(where, keys, None if value == "-" else value)
+    for happened, document in course():
+        yield happened, vmi_record(document)
 
 
 def test_the_real_course_of_a_vm() -> None:
