@@ -9,6 +9,7 @@ import contextlib
 import json
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,7 +56,8 @@ class Watch(Generic[T]):
 
     `record` makes a record of a document, and must bear malformed ones. `changed` is called in the
     watch's thread. `synced` is set once the first whole list is in `items` and told. `relists`
-    counts why the list was taken anew: expired, error or unreachable.
+    counts why the list was taken anew: expired, error or unreachable. `heard_at`, in seconds since
+    the epoch, is when the server last said something: at rest a bookmark about once a minute.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Watch(Generic[T]):
         self.items: dict[str, T] = {}
         self.synced = threading.Event()
         self.relists: Counter[str] = Counter()
+        self.heard_at: float | None = None
         self._api = api
         self._path = path
         self._record = record
@@ -141,9 +144,11 @@ class Watch(Generic[T]):
 
     def _ask(self, query: dict[str, str]) -> Document:
         try:
-            return self._api.get(self._path, **query)
+            page = self._api.get(self._path, **query)
         except (ApiError, ApiUnreachable) as error:
             raise _relist(error) from None
+        self.heard_at = time.time()
+        return page
 
     # --- watch ---
 
@@ -155,6 +160,7 @@ class Watch(Generic[T]):
             with contextlib.closing(self._api.watch(self._path, timeout=timeout, **query)) as lines:
                 self._lines = lines
                 for line in lines:
+                    self.heard_at = time.time()
                     if self._stopped.is_set():
                         break
                     if line:

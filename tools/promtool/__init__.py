@@ -1,0 +1,73 @@
+"""promtool, which judges metrics as Prometheus' own maintainers do.
+
+Debian has it in the package `prometheus`, whose installation would start a server: the one program
+is taken out of the package, once, and kept in the user's cache.
+"""
+
+import fcntl
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+_INSIDE = "usr/bin/promtool"
+
+
+class PromtoolError(Exception):
+    """promtool cannot be had; the text says why."""
+
+
+def check_metrics(text: str) -> str:
+    """What `promtool check metrics` has to say of a scrape in the text format; empty if nothing.
+
+    Raises PromtoolError.
+    """
+    done = subprocess.run(
+        [promtool(), "check", "metrics"], input=text, capture_output=True, text=True, check=False
+    )
+    said = (done.stdout + done.stderr).strip()
+    return said or (f"exit status {done.returncode}" if done.returncode else "")
+
+
+def promtool() -> Path:
+    """The program, fetched by apt the first time. Raises PromtoolError."""
+    cache = _cache()
+    program = cache / "promtool"
+    with (cache / "promtool.lock").open("w") as lock:
+        # The kernel drops the lock with its holder, however that one ends.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not program.exists():
+            _fetch(program)
+    return program
+
+
+def _fetch(program: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix=".promtool.", dir=program.parent) as name:
+        folder = Path(name)
+        # apt holds what it downloads against its signed lists. It runs as the user who asks, whose
+        # folder another one may not write to.
+        _call(["apt-get", "download", "-q", "-o", "APT::Sandbox::User=", "prometheus"], folder)
+        (package,) = folder.glob("prometheus_*.deb")
+        with (folder / "files.tar").open("wb") as files:
+            _call(["dpkg-deb", "--fsys-tarfile", package.name], folder, files.fileno())
+        _call(["tar", "--extract", "--file", "files.tar", f"./{_INSIDE}"], folder)
+        (folder / _INSIDE).rename(program)
+
+
+def _call(command: Sequence[str], folder: Path, output: int = subprocess.DEVNULL) -> None:
+    if shutil.which(command[0]) is None:
+        raise PromtoolError(f"{command[0]} is not installed: promtool is had from Debian's package")
+    done = subprocess.run(command, cwd=folder, stdout=output, stderr=subprocess.PIPE, check=False)
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip()
+        hint = " (are apt's lists there? `apt-get update`)" if command[0] == "apt-get" else ""
+        raise PromtoolError(f"{' '.join(command)}: {said}{hint}")
+
+
+def _cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(base, "peacemaker")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
