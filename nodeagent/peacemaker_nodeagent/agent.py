@@ -247,9 +247,11 @@ class Agent:
         wanted = {vm.uid: vm for vms in views.values() for vm in vms}
         reading = self.sensors.read(now, wanted.values(), self.passes.needs(due))
         moved: set[str] = set()
+        has_news = False
         for run in due:
-            missing = run.missing
+            before, missing = run.activity
             decision = run.run(reading, views[run.policy.name], self._options.node, len(self.vms))
+            has_news = has_news or bool(decision.changes) or run.activity != (before, missing)
             if run.missing and run.missing != missing:
                 log.warning("signals are missing", policy=run.policy.name,
                             signals="; ".join(run.missing))  # fmt: skip
@@ -259,7 +261,8 @@ class Agent:
             run.schedule_next()
         if moved:
             self._settler.settle(self.vms, now, moved)
-        self._tell(now)
+        if has_news:
+            self._tell(now)
         self.passes.cpu_seconds += time.thread_time() - begin
 
     def _seen_by(self, policy: PeacePolicy) -> list[Vm]:

@@ -126,16 +126,27 @@ def run(
             options.run_dir.lock()
             agent = Agent(options, hierarchy, orders, HostFinder(hierarchy, below))
         else:
-            from peacemaker_nodeagent.cluster import cluster_agent
-
-            hierarchy = find_hierarchy(cgroup_mount)
-            options.run_dir.lock()
-            agent = cluster_agent(options, hierarchy, kubeconfig, status_interval)
+            agent = _in_cluster(options, cgroup_mount, kubeconfig, status_interval)
     except (PolicyError, LabelsError) as error:
         _fail(error, WRONG_INPUT)
     except (CgroupError, AgentRuns, PermissionError) as error:
         _fail(error)
     agent.run()
+
+
+def _in_cluster(
+    options: Options, cgroup_mount: str, kubeconfig: str | None, status_interval: float | None
+) -> Agent:
+    """Raises CgroupError, AgentRuns, PermissionError."""
+    from peacemaker_kube.api import ConfigError
+    from peacemaker_nodeagent.cluster import cluster_agent
+
+    hierarchy = find_hierarchy(cgroup_mount)
+    options.run_dir.lock()
+    try:
+        return cluster_agent(options, hierarchy, kubeconfig, status_interval)
+    except ConfigError as error:
+        _fail(error, WRONG_INPUT)
 
 
 def _check(policies: tuple[str, ...], labels: str | None) -> None:

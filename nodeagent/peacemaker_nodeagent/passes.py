@@ -54,6 +54,12 @@ class PolicyRun:
         )
         return decision
 
+    @property
+    def activity(self) -> tuple[tuple[bool, ...], tuple[str, ...]]:
+        """Which rules the last pass found active, and the signals that it missed."""
+        rules = self.trace.rules if self.trace else ()
+        return tuple(rule.active for rule in rules), self.missing
+
     def schedule_next(self) -> None:
         """The next pass is an interval after this one."""
         self.due += self.policy.interval

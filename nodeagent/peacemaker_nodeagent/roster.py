@@ -60,6 +60,7 @@ class Roster:
                 undo.callback(close, vm)
                 self.sensors.add(vm, now)
             except (ProcessEnded, CgroupEnded):
+                self._finder.forget(found.process.pid)
                 return None
             undo.pop_all()
         self.vms.add(vm)

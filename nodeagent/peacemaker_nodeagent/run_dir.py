@@ -27,6 +27,10 @@ class RunDir:
         return f"{self.path}/threads"
 
     @property
+    def peace_list(self) -> str:
+        return f"{self.path}/peacelist.json"
+
+    @property
     def stop_file(self) -> str:
         return f"{self.path}/stop"
 
