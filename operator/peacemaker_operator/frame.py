@@ -79,8 +79,8 @@ async def _run(controller: Controller, api: Api, frame: Frame) -> None:
 
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(health(frame.health, is_alive, controller.is_ready))
-        stack.push_async_callback(asyncio.to_thread, controller.stop)
         controller.start()
+        stack.push_async_callback(asyncio.to_thread, controller.stop)
         settings, registry = _settings(), kopf.OperatorRegistry()
         if frame.webhook is not None:
             address, place = frame.webhook

@@ -78,7 +78,15 @@ class Keys:
 class Serving:
     """Keeps the keys such that the API server trusts them, from run() until that is cancelled."""
 
-    def __init__(self, api: Api, place: Place, is_leading: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        api: Api,
+        place: Place,
+        is_leading: Callable[[], bool],
+        *,
+        look_every: float = LOOK_EVERY,
+    ) -> None:
+        self._look_every = look_every
         self.keys = Keys(place.names)
         self._api = api
         self._place = place
@@ -94,12 +102,10 @@ class Serving:
             if trouble and trouble != self._trouble:
                 log.warning("webhook cannot be called", why=trouble)
             self._trouble = trouble
-            waited = 0.0
-            while waited < (_RETRY_AFTER if trouble else LOOK_EVERY):
-                await asyncio.sleep(_LEADING_EVERY)
-                waited += _LEADING_EVERY
-                if self._is_leading() is not led:
-                    break
+            left = min(self._look_every, _RETRY_AFTER) if trouble else self._look_every
+            while left > 0 and self._is_leading() is led:
+                await asyncio.sleep(min(left, _LEADING_EVERY))
+                left -= _LEADING_EVERY
 
     async def _look(self) -> str:
         """One look; what is in the way, if anything."""

@@ -4,6 +4,7 @@ The API server asks through kopf's webhook server. What the schema of the CRD ca
 already; here expressions and selectors are read as the agents will read them.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ import kopf
 from peacemaker.parse import PolicyError, policy_from_document
 from peacemaker.policy import Action, Add, PeacePolicy, Toward
 from peacemaker.selector import LabelSelector
+from peacemaker_kube import log
 from peacemaker_kube.paths import API_VERSION
 
 GROUP, VERSION = API_VERSION.split("/")
@@ -32,7 +34,18 @@ def register(registry: kopf.OperatorRegistry) -> None:
         GROUP, VERSION, PLURAL, operations=["CREATE", "UPDATE"], id=HANDLER, registry=registry
     )
     def _(*, body: kopf.Body, warnings: list[str], old: kopf.Body | None = None, **_: Any) -> None:
-        judge(body, old, warnings.append)
+        name = body["metadata"].get("name")
+        try:
+            judge(body, old, warnings.append)
+        except kopf.AdmissionError as refusal:
+            log.info("policy refused", policy=name, why=refusal)
+            raise
+        except Exception as error:
+            log.error("policy could not be judged", policy=name, why=repr(error))
+            raise
+
+    # It calls a refusal a failure of ours; what is to be said is said above.
+    logging.getLogger("kopf.objects").setLevel(logging.CRITICAL)
 
 
 def judge(

@@ -72,9 +72,9 @@ OPERATOR_MAY = [
     Grant("list watch", "nodes"),
     Grant("list watch", "namespaces"),
     Grant("list watch", "priorityclasses.scheduling.k8s.io"),
-    Grant("list watch", "peacepolicies.peacemaker.dev"),
+    Grant("get list watch", "peacepolicies.peacemaker.dev"),
     Grant("patch", "peacepolicies/status.peacemaker.dev"),
-    Grant("list watch create patch delete", "peacelists.peacemaker.dev"),
+    Grant("get list watch create patch delete", "peacelists.peacemaker.dev"),
     Grant("patch", "peacelists/status.peacemaker.dev"),
     Grant("create", "events"),
     Grant(
