@@ -1,25 +1,5 @@
-"""Where a server listens, as people write it: `:8080`, `127.0.0.1:8080`, `[::1]:8080`."""
+"""Where a server listens."""
 
-from dataclasses import dataclass
-from typing import Final, Self
+from peacemaker_kube.address import Address
 
-_PORTS: Final = range(1, 65536)
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """A host, None for all interfaces, and a port."""
-
-    host: str | None
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Raises ValueError that says what is allowed."""
-        host, colon, port = text.rpartition(":")
-        host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
-        if not colon or not port.isascii() or not port.isdigit() or int(port) not in _PORTS:
-            raise ValueError(f"{text!r} is no address (allowed HOST:PORT, [IPv6]:PORT or :PORT)")
-        if ":" in host and not text.startswith("["):
-            raise ValueError(f"{text!r} is no address (an IPv6 address is written [{host}]:{port})")
-        return cls(host or None, int(port))
+__all__ = ["Address"]

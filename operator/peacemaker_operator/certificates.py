@@ -76,6 +76,11 @@ def why_renew(bundle: Bundle, names: Collection[str], now: datetime) -> str:
     return ""
 
 
+def expiry(bundle: Bundle) -> datetime:
+    """When its serving certificate ends. Raises ValueError if it has none."""
+    return x509.load_pem_x509_certificate(bundle.certificate).not_valid_after_utc
+
+
 def renewed(old: Bundle | None, names: Collection[str], now: datetime) -> Bundle:
     """Return a bundle with a new serving certificate for the names.
 

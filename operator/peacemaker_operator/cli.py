@@ -14,36 +14,26 @@ from typing import Final, NoReturn
 from urllib.parse import urlsplit
 
 import click
-from prometheus_client import start_http_server
 
 from peacemaker import __version__
 from peacemaker.duration import parse_duration
 from peacemaker_kube import log
+from peacemaker_kube.address import Address, AddressType
 from peacemaker_kube.api import Api, ApiError, ApiUnreachable, ConfigError
+from peacemaker_kube.metrics import serve
 from peacemaker_operator import frame
-from peacemaker_operator.address import Address
 from peacemaker_operator.controller import Controller, Pace
+from peacemaker_operator.metrics import OperatorMetrics
 from peacemaker_operator.serving import Place, service_names
 from peacemaker_operator.suspend import NO_IMAGE, NoAnswer, Outcome
 from peacemaker_operator.suspend import resume as resume_nodes
 from peacemaker_operator.suspend import suspend as suspend_nodes
 from peacemaker_operator.webhook import HANDLER
+from peacemaker_operator.webhook_figures import WebhookFigures
 
 NAMESPACE: Final = "peacemaker"
 WRONG_INPUT: Final = 2
 UNANSWERED: Final = 3
-
-
-class _AddressType(click.ParamType[Address]):
-    name = "address"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Address:
-        try:
-            return value if isinstance(value, Address) else Address.parse(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
 
 
 class _DurationType(click.ParamType[float]):
@@ -101,15 +91,15 @@ def main() -> None:
 @_kubeconfig
 @_namespace
 @click.option(
-    "--metrics-address", type=_AddressType(), default=":8080", show_default=True,
+    "--metrics-address", type=AddressType(), default=":8080", show_default=True,
     help="Where /metrics is served.",
 )  # fmt: skip
 @click.option(
-    "--health-address", type=_AddressType(), default=":8081", show_default=True,
+    "--health-address", type=AddressType(), default=":8081", show_default=True,
     help="Where /healthz and /readyz are served.",
 )  # fmt: skip
 @click.option(
-    "--webhook-address", type=_AddressType(), default=":9443", show_default=True,
+    "--webhook-address", type=AddressType(), default=":9443", show_default=True,
     help="Where the API server asks whether a policy makes sense.",
 )  # fmt: skip
 @click.option("--no-webhook", is_flag=True, help="Serve no webhook.")
@@ -163,10 +153,10 @@ def run(
         pace=Pace(details=status_interval, silent_after=agent_silent_after),
     )
     webhook = None if no_webhook else (webhook_address, _place(namespace, webhook_url))
+    figures = WebhookFigures()
     try:
-        every = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104 - asked for
-        start_http_server(metrics_address.port, metrics_address.host or every)
-        frame.run(controller, api, frame.Frame(health_address, webhook))
+        serve(metrics_address, OperatorMetrics(controller, figures if webhook else None))
+        frame.run(controller, api, frame.Frame(health_address, webhook, figures))
     except (frame.FrameError, OSError) as error:
         log.error("operator ends", why=error)
         sys.exit(1)

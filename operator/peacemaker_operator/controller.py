@@ -72,7 +72,8 @@ class Controller:
     """Keeps PeaceLists and policies' statuses as they should be, from start() to stop().
 
     namespace: the operator's own. identity: names this replica. leader_elect: False if it is the
-    only one. `watches` are by what they watch.
+    only one. `watches` are by what they watch; `synced_at`, in seconds since the epoch, is when all
+    of them were first complete. What else is public is for reading, by whoever counts.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Controller:
         self._news = threading.Condition()
         self._stopping = threading.Event()
         self._is_synced = False
+        self.synced_at: float | None = None
         self._leads = False
         self._setting_event: Event | None = None
         self._leader: Leader | None = None
@@ -168,6 +170,19 @@ class Controller:
             and (self._leader is None or self._leader.is_alive())
         )
 
+    @property
+    def pending(self) -> int:
+        """How much the worker was told and has not taken yet."""
+        return len(self._inbox)
+
+    @property
+    def inventory(self) -> Inventory:
+        return self._inventory
+
+    @property
+    def lists(self) -> NodeLists:
+        return self._lists
+
     # --- threads ---
 
     def _post(self, call: Callable[[], None]) -> None:
@@ -218,6 +233,7 @@ class Controller:
 
     def _take_sync(self) -> None:
         self._is_synced = True
+        self.synced_at = time.time()
         log.info("all lists are there", nodes=len(self._inventory.nodes))
         self._begin()
 

@@ -11,18 +11,19 @@ import math
 import signal
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import kopf
 
 from peacemaker_kube import log
+from peacemaker_kube.address import Address
 from peacemaker_kube.api import Api, ApiError, ApiUnreachable
 from peacemaker_kube.paths import API_VERSION
 from peacemaker_operator import webhook
-from peacemaker_operator.address import Address
 from peacemaker_operator.health import health
 from peacemaker_operator.serving import Place, Serving
+from peacemaker_operator.webhook_figures import WebhookFigures
 
 _ASK_AGAIN_AFTER = 2.0
 
@@ -51,10 +52,11 @@ class Controller(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Where the operator answers. webhook: None for no admission."""
+    """Where the operator answers. webhook: None for no admission; `figures` are the webhook's."""
 
     health: Address
     webhook: tuple[Address, Place] | None
+    figures: WebhookFigures = field(default_factory=WebhookFigures)
 
 
 def run(controller: Controller, api: Api, frame: Frame) -> None:
@@ -84,9 +86,9 @@ async def _run(controller: Controller, api: Api, frame: Frame) -> None:
         settings, registry = _settings(), kopf.OperatorRegistry()
         if frame.webhook is not None:
             address, place = frame.webhook
-            serving = Serving(api, place, controller.is_leading)
+            serving = Serving(api, place, controller.is_leading, figures=frame.figures)
             stack.callback(serving.keys.close)
-            webhook.register(registry)
+            webhook.register(registry, frame.figures)
             settings.admission.server = kopf.WebhookServer(
                 addr=address.host,
                 port=address.port,

@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from peacemaker_operator.address import Address
+from peacemaker_kube.address import Address
 
 
 @asynccontextmanager

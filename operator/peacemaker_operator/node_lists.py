@@ -1,5 +1,6 @@
 """The PeaceLists' specs: compared with what they should be, and written where they differ."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Final
@@ -24,7 +25,8 @@ _LABELS: Final = {"app.kubernetes.io/name": "peacemaker"}
 class NodeLists:
     """Keeps each node's PeaceList as it should be. The worker's.
 
-    `counts` has, for each node that was looked at, how many VMs its policies govern there.
+    `counts` has, for each node that was looked at, how many VMs its policies govern there. So far
+    there were so many `looks`, at so many nodes (`looked_at`), and they took so many `seconds`.
     """
 
     def __init__(
@@ -36,6 +38,9 @@ class NodeLists:
     ) -> None:
         self.counts: dict[str, Mapping[str, PolicyCount]] = {}
         self.due = Schedule()
+        self.looks = 0
+        self.looked_at = 0
+        self.seconds = 0.0
         self._api = api
         self._inventory = inventory
         self._writer = writer
@@ -80,6 +85,7 @@ class NodeLists:
         names = self.due.take(now, self._writer.room(now))
         if not names:
             return False
+        begin = time.perf_counter()
         results = reconcile(self._inventory.world(), names)
         is_recount = False
         for name in names:
@@ -91,6 +97,9 @@ class NodeLists:
             else:
                 self._written_at[name] = now
                 self._writer.submit(job)
+        self.looks += 1
+        self.looked_at += len(names)
+        self.seconds += time.perf_counter() - begin
         return is_recount
 
     def _count(self, name: str, result: NodeResult | None) -> bool:

@@ -16,7 +16,8 @@ from typing import Final
 
 from peacemaker_kube import log, paths
 from peacemaker_kube.api import Api, ApiError, ApiUnreachable, Document
-from peacemaker_operator.certificates import Bundle, renewed, why_renew
+from peacemaker_operator.certificates import Bundle, expiry, renewed, why_renew
+from peacemaker_operator.webhook_figures import WebhookFigures
 
 SECRET: Final = "peacemaker-webhook"  # noqa: S105 - its name
 CONFIGURATION: Final = "peacemaker-policies"
@@ -85,7 +86,9 @@ class Serving:
         is_leading: Callable[[], bool],
         *,
         look_every: float = LOOK_EVERY,
+        figures: WebhookFigures | None = None,
     ) -> None:
+        self._figures = figures or WebhookFigures()
         self._look_every = look_every
         self.keys = Keys(place.names)
         self._api = api
@@ -116,6 +119,7 @@ class Serving:
             if bundle != self._served:
                 self.keys.load(bundle)
                 self._served = bundle
+                self._figures.certificate_expiry = expiry(bundle).timestamp()
             if self._is_leading():
                 await asyncio.to_thread(publish, self._api, self._place, bundle.ca)
         except ApiError as error:

@@ -15,6 +15,7 @@ from peacemaker.policy import Action, Add, PeacePolicy, Toward
 from peacemaker.selector import LabelSelector
 from peacemaker_kube import log
 from peacemaker_kube.paths import API_VERSION
+from peacemaker_operator.webhook_figures import WebhookFigures
 
 GROUP, VERSION = API_VERSION.split("/")
 PLURAL: Final = "peacepolicies"
@@ -27,7 +28,7 @@ _REFUSED = 422
 _ONE_WAYS = ((1, "raises", "lowers", "restrained"), (-1, "lowers", "raises", "favoured"))
 
 
-def register(registry: kopf.OperatorRegistry) -> None:
+def register(registry: kopf.OperatorRegistry, figures: WebhookFigures) -> None:
     """Have kopf ask `judge` about each policy that is created or changed."""
 
     @kopf.on.validate(
@@ -38,11 +39,14 @@ def register(registry: kopf.OperatorRegistry) -> None:
         try:
             judge(body, old, warnings.append)
         except kopf.AdmissionError as refusal:
+            figures.count("refused")
             log.info("policy refused", policy=name, why=refusal)
             raise
         except Exception as error:
+            figures.count("failed")
             log.error("policy could not be judged", policy=name, why=repr(error))
             raise
+        figures.count("allowed")
 
     # It calls a refusal a failure of ours; what is to be said is said above.
     logging.getLogger("kopf.objects").setLevel(logging.CRITICAL)

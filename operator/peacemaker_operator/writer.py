@@ -75,8 +75,8 @@ class Job(Generic[R]):
 class Writer:
     """Does jobs in the order in which they come, a few at a time.
 
-    `post` has something called in the worker. `counts` counts outcomes by (kind, result). Apart
-    from start() and stop(), its methods are the worker's.
+    `post` has something called in the worker. `counts` counts outcomes by (kind, result), and
+    `outstanding` the jobs without one. Apart from start() and stop(), its methods are the worker's.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Writer:
         self._post = post
         self._clock = clock
         self._jobs = queue.SimpleQueue[Callable[[], None] | None]()
-        self._outstanding = 0
+        self.outstanding = 0
         self._pause = 0.0
         self._paused_until = 0.0
         self._stopping = False
@@ -120,16 +120,16 @@ class Writer:
 
     def room(self, now: float) -> int:
         """How many jobs may be submitted now: none for a while if the API server is away."""
-        return 0 if now < self._paused_until else _OUTSTANDING - self._outstanding
+        return 0 if now < self._paused_until else _OUTSTANDING - self.outstanding
 
     def wake_at(self, due: float, now: float) -> float:
         """When the worker has to look again, if something is due then."""
         if now < self._paused_until:
             return max(due, self._paused_until)
-        return due if self._outstanding < _OUTSTANDING else math.inf
+        return due if self.outstanding < _OUTSTANDING else math.inf
 
     def submit(self, job: Job[R]) -> None:
-        self._outstanding += 1
+        self.outstanding += 1
         self._jobs.put(lambda: self._do(job))
 
     def _run(self) -> None:
@@ -141,7 +141,7 @@ class Writer:
         self._post(lambda: self._deliver(job, outcome))
 
     def _deliver(self, job: Job[R], outcome: Outcome[R]) -> None:
-        self._outstanding -= 1
+        self.outstanding -= 1
         self.counts[job.kind, outcome.result] += 1
         if outcome.result is Result.UNREACHABLE:
             if self._clock() >= self._paused_until:  # not once for each write that was under way
