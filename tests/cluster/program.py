@@ -54,6 +54,13 @@ class Program:
 def running(cluster: Cluster, api: Api, folder: Path, *options: str) -> Iterator[Program]:
     """The operator, started and ended; it need not be ready yet."""
     config = kubeconfig(cluster, token(api, OPERATOR), folder / "operator.kubeconfig")
+    with running_with(config, *options) as program:
+        yield program
+
+
+@contextmanager
+def running_with(config: Path, *options: str) -> Iterator[Program]:
+    """The operator with a kubeconfig; its API server need not be there yet."""
     health, webhook, metrics = free_ports(3)
     command = [
         *(sys.executable, "-m", "peacemaker_operator", "run", *options),
