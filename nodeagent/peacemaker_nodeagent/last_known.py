@@ -5,7 +5,7 @@ import os
 from contextlib import suppress
 from typing import Final
 
-from peacemaker.peacelist import MalformedPeaceList, from_document, to_document
+from peacemaker.peacelist import from_document, to_document
 from peacemaker_kube import log
 from peacemaker_nodeagent.listing import Listing
 
@@ -31,7 +31,13 @@ class LastKnown:
             return Listing(str(fields["uid"]), int(fields["generation"]), spec)
         except FileNotFoundError:
             return None
-        except (OSError, MalformedPeaceList, ValueError, LookupError, TypeError) as error:
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            RecursionError,
+        ) as error:
             log.warning("last known PeaceList ignored", file=self._path, why=repr(error))
             return None
 

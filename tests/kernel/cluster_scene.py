@@ -2,13 +2,12 @@
 
 import json
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lab import Fleet, Group, Guest, Place, PodTree, start
-from lab.agent import Agent, Command
+from lab.agent import Agent, Command, Row
 from lab.qemu import MONITOR
 from tests.kernel.scene import nices
 
@@ -39,6 +38,26 @@ class ClusterAgent(Agent):
             )
         if wait:
             self.wait(self._answers, "the agent to answer")
+
+    def relaunch(self, spec: Document) -> None:
+        """As if the agent had been updated while its PeaceList changed to this."""
+        self.kill()
+        self.remember(spec)
+        self.launch()
+
+    def wait_vm(self, name: str, **fields: object) -> Row:
+        """The row of a VM of namespace shop, once it is there and has these fields."""
+
+        def find() -> Row | None:
+            row = self.rows().get(f"shop/{name}")
+            return row if row is not None and fields.items() <= row.items() else None
+
+        try:
+            row = self.wait(find, f"{name} to have {fields}")
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; there are {self.rows()}") from None
+        assert row is not None
+        return row
 
     @property
     def remembered(self) -> Path:
@@ -119,6 +138,6 @@ def spec(*vms: PodVm | Document, policies: tuple[Document, ...] = (), **fields: 
     return {"policies": list(policies), "vms": listed, **fields}
 
 
-def relisted(vm: PodVm, **fields: object) -> Mapping[str, Any]:
+def relisted(vm: PodVm, **fields: object) -> Document:
     """How the VM is listed now; a field that is None is left out."""
     return {k: v for k, v in (vm.listed | fields).items() if v is not None}
