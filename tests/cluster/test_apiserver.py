@@ -21,11 +21,12 @@ def test_programs_are_taken_from_kubebuilder_assets(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path))
-    for name in ("kube-apiserver", "etcd"):
+    names = ("kube-apiserver", "etcd", "kubectl")
+    for name in names:
         with pytest.raises(MissingError, match=rf"{name} is no program .*KUBEBUILDER_ASSETS"):
             programs()
         (tmp_path / name).touch(mode=0o755)
-    assert programs() == Programs(tmp_path / "kube-apiserver", tmp_path / "etcd")
+    assert programs() == Programs(*(tmp_path / name for name in names))
 
 
 def test_without_go_it_is_said_how_to_have_it(

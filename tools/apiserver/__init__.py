@@ -8,7 +8,8 @@ Import it with `PYTHONPATH=tools`, or try one by hand with `python -m apiserver`
 Both programs are built once from Go modules (tools/go), or taken from $KUBEBUILDER_ASSETS.
 """
 
-from apiserver.cluster import Cluster
-from apiserver.programs import MissingError, Programs, programs
+from apiserver.cluster import Cluster, Site
+from apiserver.programs import Programs, programs
+from gobuild import MissingError
 
-__all__ = ["Cluster", "MissingError", "Programs", "programs"]
+__all__ = ["Cluster", "MissingError", "Programs", "Site", "programs"]

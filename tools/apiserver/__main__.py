@@ -5,7 +5,7 @@ import sys
 from contextlib import suppress
 
 from apiserver.cluster import Cluster
-from apiserver.programs import MissingError
+from gobuild import MissingError
 
 
 def main() -> None:

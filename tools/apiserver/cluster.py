@@ -8,6 +8,8 @@ import shutil
 import socket
 import ssl
 import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,10 +24,28 @@ from lab.processes import Process, launch
 READY_TIMEOUT = 60.0
 """Seconds to wait for what takes four on an idle machine."""
 
+SERVICES = "10.0.0.0/24"
+"""Where Services have their addresses, the API server's own first."""
+
 _LOCALHOST = "127.0.0.1"
 # Below the range from which the kernel takes the ports of outgoing connections: a port that is free
 # stays so while a server is down.
 _PORTS = range(20_000, 32_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a control plane's programs run: beside the caller, unless `launch` starts them in a
+    machine of their own.
+
+    The caller reaches them at `address`. The API server listens on `bind`, on a free port if `port`
+    is 0.
+    """
+
+    launch: Callable[[Sequence[str]], Process] = launch
+    address: str = _LOCALHOST
+    bind: str = _LOCALHOST
+    port: int = 0
 
 
 class Cluster:
@@ -35,9 +55,17 @@ class Cluster:
     it. It is made anew each time and nothing of it is left. Start it from the main thread.
 
     With `audit`, the server writes who asked for what, a JSON object a line, into `audit_log`.
+    users: who else has a token, by name, with the groups of each. flags: more of the server's.
     """
 
-    def __init__(self, *, audit: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        audit: bool = False,
+        site: Site | None = None,
+        users: Mapping[str, str] | None = None,
+        flags: Sequence[str] = (),
+    ) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="peacemaker-cluster-"))
         self._server: Process | None = None
         self._etcd: Process | None = None
@@ -48,15 +76,23 @@ class Cluster:
         self.kubeconfig = self._folder / "kubeconfig"
         self.audit_log = self._folder / "audit.log"
         self._audit = audit
+        self._site = site or Site()
+        self._users = users or {}
+        self._flags = flags
+        self._tokens = {user: secrets.token_hex(16) for user in self._users}
 
     @property
     def url(self) -> str:
-        return f"https://{_LOCALHOST}:{self._port}"
+        return f"https://{self._site.address}:{self._port}"
 
     @property
     def etcd_url(self) -> str:
         """etcd's own, where nobody is asked who he is."""
-        return f"http://{_LOCALHOST}:{self._etcd_port}"
+        return f"http://{self._site.address}:{self._etcd_port}"
+
+    def kubeconfig_of(self, user: str) -> Path:
+        """The kubeconfig file of one of the other users."""
+        return self._folder / f"{user.replace(':', '-')}.kubeconfig"
 
     def __enter__(self) -> Self:
         try:
@@ -76,7 +112,7 @@ class Cluster:
 
     def start_server(self) -> None:
         """Start the API server where it was before, and wait until it is ready."""
-        server = launch([str(self._programs.kube_apiserver), *self._server_flags()])
+        server = self._site.launch([str(self._programs.kube_apiserver), *self._server_flags()])
         self._server = server
 
         def is_ready() -> bool:
@@ -95,8 +131,10 @@ class Cluster:
         self._programs = programs()
         self._write_credentials()
         self._start_etcd()
-        self._port = _free_port()
-        self._write_kubeconfig()
+        self._port = self._site.port or _free_port()
+        self._write_kubeconfig(self.kubeconfig, self.token)
+        for user, token in self._tokens.items():
+            self._write_kubeconfig(self.kubeconfig_of(user), token)
         self.start_server()
 
     def _end(self) -> None:
@@ -107,8 +145,8 @@ class Cluster:
 
     def _start_etcd(self) -> None:
         self._etcd_port, peers = _free_port(), f"http://{_LOCALHOST}:{_free_port()}"
-        clients = f"http://{_LOCALHOST}:{self._etcd_port}"
-        etcd = launch(
+        clients = self.etcd_url
+        etcd = self._site.launch(
             [
                 str(self._programs.etcd),
                 *("--data-dir", str(self._folder / "etcd"), "--unsafe-no-fsync"),
@@ -121,26 +159,28 @@ class Cluster:
 
         def is_healthy() -> bool:
             etcd.must_run()
-            return _status(http.client.HTTPConnection(_LOCALHOST, self._etcd_port), "/health")
+            connection = http.client.HTTPConnection(self._site.address, self._etcd_port)
+            return _status(connection, "/health")
 
         wait_for(is_healthy, READY_TIMEOUT, f"etcd at {clients} to be healthy")
 
     def _server_flags(self) -> list[str]:
         key = self._folder / "service-accounts.pem"
         return [
-            f"--etcd-servers=http://{_LOCALHOST}:{self._etcd_port}",
-            f"--bind-address={_LOCALHOST}",
+            f"--etcd-servers={self.etcd_url}",
+            f"--bind-address={self._site.bind}",
             f"--secure-port={self._port}",
             f"--cert-dir={self.ca.parent}",
             f"--token-auth-file={self._folder / 'tokens.csv'}",
             f"--service-account-key-file={key}",
             f"--service-account-signing-key-file={key}",
             "--service-account-issuer=https://kubernetes.default.svc",
-            "--service-cluster-ip-range=10.0.0.0/24",
+            f"--service-cluster-ip-range={SERVICES}",
             "--authorization-mode=Node,RBAC",
             "--enable-admission-plugins=NodeRestriction",
             "--endpoint-reconciler-type=none",
             *(self._audit_flags() if self._audit else ()),
+            *self._flags,
         ]
 
     def _audit_flags(self) -> list[str]:
@@ -156,7 +196,11 @@ class Cluster:
 
     def _write_credentials(self) -> None:
         tokens = self._folder / "tokens.csv"
-        tokens.write_text(f"{self.token},admin,admin,system:masters\n")
+        rows = [f"{self.token},admin,admin,system:masters"]
+        rows += [
+            f'{self._tokens[user]},{user},{user},"{self._users[user]}"' for user in self._users
+        ]
+        tokens.write_text("\n".join(rows))
         key = ec.generate_private_key(ec.SECP256R1()).private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.TraditionalOpenSSL,
@@ -164,24 +208,24 @@ class Cluster:
         )
         (self._folder / "service-accounts.pem").write_bytes(key)
 
-    def _write_kubeconfig(self) -> None:
+    def _write_kubeconfig(self, file: Path, token: str) -> None:
         cluster = {"server": self.url, "certificate-authority": str(self.ca)}
         document = {
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{"name": "own", "cluster": cluster}],
-            "users": [{"name": "admin", "user": {"token": self.token}}],
-            "contexts": [{"name": "own", "context": {"cluster": "own", "user": "admin"}}],
+            "users": [{"name": "own", "user": {"token": token}}],
+            "contexts": [{"name": "own", "context": {"cluster": "own", "user": "own"}}],
             "current-context": "own",
         }
-        self.kubeconfig.write_text(json.dumps(document, indent=2))
+        file.write_text(json.dumps(document, indent=2))
 
     def _answers(self, path: str) -> bool:
         try:
             context = ssl.create_default_context(cafile=str(self.ca))
         except ssl.SSLError:
             return False  # it is still writing its certificate
-        connection = http.client.HTTPSConnection(_LOCALHOST, self._port, context=context)
+        connection = http.client.HTTPSConnection(self._site.address, self._port, context=context)
         return _status(connection, path, {"Authorization": f"Bearer {self.token}"})
 
 
