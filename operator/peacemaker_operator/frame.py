@@ -103,7 +103,7 @@ async def _run(controller: Controller, api: Api, frame: Frame) -> None:
 
 async def _kopf(registry: kopf.OperatorRegistry, settings: kopf.OperatorSettings, api: Api) -> None:
     """Run kopf until a signal. Raises FrameError if it ends without one, or what it ended by."""
-    stop, started = asyncio.Event(), asyncio.Event()
+    loop, others, stop = asyncio.get_running_loop(), asyncio.all_tasks(), asyncio.Event()
 
     @kopf.on.login(registry=registry)
     def _(**_: object) -> kopf.ConnectionInfo:
@@ -112,16 +112,14 @@ async def _kopf(registry: kopf.OperatorRegistry, settings: kopf.OperatorSettings
     @kopf.on.startup(registry=registry, errors=kopf.ErrorsMode.PERMANENT)
     async def _(**_: object) -> None:
         await _until_served(api)  # kopf looks for the kinds just once
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)  # in the place of kopf's
-        started.set()
 
-    await kopf.operator(
+    tasks = await kopf.spawn_tasks(
         registry=registry, settings=settings, clusterwide=True, standalone=True, stop_flag=stop
     )
-    # Before `started` only a signal that kopf handles itself ends it like this.
-    if started.is_set() and not stop.is_set():
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)  # in the place of kopf's, which do not tell us
+    await kopf.run_tasks(tasks, ignored=others)
+    if not stop.is_set():
         raise FrameError("kopf ended, and nobody had asked it to")
 
 
