@@ -65,7 +65,7 @@ def decide(policy: PeacePolicy, snapshot: Snapshot, memory: Memory = _NO_MEMORY)
                     )
                 else:
                     verdicts[vm.uid] = outcome
-            trace = replace(trace, vms=verdicts)
+            trace = replace(trace, vms=verdicts, picked=tuple(vm.uid for vm in picked))
         rules[rule.name] = state
         traces.append(trace)
     shadows = _shadows(policy, vms, changes.values(), snapshot.now)

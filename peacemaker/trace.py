@@ -46,7 +46,8 @@ class RuleTrace:
     """One rule in one pass.
 
     `when` and `until` are what the expressions gave (`until` is None if it was not asked);
-    `held` is how long `when` has held, in seconds; `vms` is empty unless the rule is active.
+    `held` is how long `when` has held, in seconds; `vms` is empty unless the rule is active, and
+    `picked` are those of them, by uid, that were picked, whatever then became of it.
     """
 
     rule: Rule
@@ -55,6 +56,7 @@ class RuleTrace:
     held: float | None
     active: bool
     vms: Mapping[str, VmTrace] = field(default_factory=dict)
+    picked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,10 @@
 """What tests of metrics have: one scrape, as Prometheus makes it and as its libraries read it."""
 
 import http.client
+import random
+import socket
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
@@ -19,6 +22,15 @@ class Answer:
 
     status: int
     text: str
+
+
+def free_port() -> int:
+    """Below the range from which the kernel takes the ports of outgoing connections."""
+    while True:
+        with socket.socket() as listener, suppress(OSError):
+            port = random.choice(range(20_000, 32_000))
+            listener.bind((LOCALHOST, port))
+            return port
 
 
 def get(port: int, path: str = PATH) -> Answer:
@@ -55,7 +67,7 @@ class Samples:
                 types[sample.name] = family.type
         return cls(answer.text, values, types)
 
-    def value(self, name: str, **labels: str) -> float | None:
+    def value(self, name: str, /, **labels: str) -> float | None:
         return self.values.get((name, frozenset(labels.items())))
 
     def labelled(self, name: str) -> list[dict[str, str]]:

@@ -26,11 +26,31 @@ class Restored:
     note: str = ""
 
 
+@dataclass(slots=True)
+class Tally:
+    """How often what was done and found since the agent started.
+
+    `thread_writes` counts threads. A record that was taken back is one restore. `failures` are
+    VMs' attempts that the kernel refused.
+    """
+
+    weight_writes: int = 0
+    thread_writes: int = 0
+    weight_restores: int = 0
+    thread_restores: int = 0
+    failures: int = 0
+    reasserts: int = 0
+    rebases: int = 0
+    thread_corrections: int = 0
+    contests: int = 0
+
+
 class Actuator:
     """Writes to VMs and keeps both records true. One audit line a write."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
+        self.tally = Tally()
 
     def set_weight(self, vm: Vm, own: OwnCgroup, weight: int, why: str) -> None:
         """Bring the VM's own cgroup to `weight` and its record to the VM's nice.
@@ -54,6 +74,7 @@ class Actuator:
         vm.weight = pending.with_confirmed()
         own.write_record(vm.weight)
         vm.weight_found = weight
+        self.tally.weight_writes += 1
         _audit(vm, "weight", found, weight, why, begin)
 
     def rebase(self, vm: Vm, own: OwnCgroup, found: int) -> None:
@@ -84,6 +105,7 @@ class Actuator:
             _set_nice(vm.process, tid, target)
         vm.threads = pending.with_confirmed()
         self._journal.write(vm.threads)
+        self.tally.thread_writes += len(off)
         if off:
             old = ",".join(map(str, sorted(set(off.values()))))
             _audit(vm, "threads", old, target, why, begin, count=len(off))
@@ -124,6 +146,7 @@ class Actuator:
         self._journal.remove(vm.process.key)
         vm.threads = None
         vm.settled_threads.clear()
+        self.tally.thread_restores += 1
         _audit_restored(vm.full_name, done, why, begin)
         return done
 
@@ -135,6 +158,7 @@ class Actuator:
         done = restore_weight(vm.own, vm.weight)
         vm.weight_found = int(done[-1].now) if done else vm.weight.baseline
         vm.weight = None
+        self.tally.weight_restores += 1
         _audit_restored(vm.full_name, done, why, begin)
         return done
 

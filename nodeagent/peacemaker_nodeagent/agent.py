@@ -85,6 +85,7 @@ class Agent:
         self._finder = finder
         journal = Journal(options.run_dir.journal, boot_id())
         actuator = Actuator(journal)
+        self.tally = actuator.tally
         self.selector = selectors.DefaultSelector()
         self._roster = Roster(hierarchy, finder, journal, actuator, self.selector)
         self._settler = Settler(actuator, hierarchy, orders.max_claim_percent)
@@ -100,6 +101,15 @@ class Agent:
     def suspended(self) -> Suspension | None:
         """Why everything is restored and left alone; None while policies are in force."""
         return self._orders.suspended or (STOPPED if self._stopped else None)
+
+    @property
+    def cgroup_version(self) -> int:
+        return self._hierarchy.version
+
+    @property
+    def max_claim_percent(self) -> int:
+        """How far the claims may grow (claim.guard)."""
+        return self._orders.max_claim_percent
 
     def wake(self) -> None:
         """Have a look now: there may be other orders, or other VMs."""

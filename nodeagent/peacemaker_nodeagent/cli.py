@@ -10,7 +10,7 @@ import sys
 import time
 from dataclasses import asdict
 from selectors import DefaultSelector
-from typing import Final, NoReturn, cast
+from typing import TYPE_CHECKING, Final, NoReturn, cast
 
 import click
 
@@ -18,6 +18,7 @@ from peacemaker import __version__
 from peacemaker.claim import FULL_CLAIM_PERCENT
 from peacemaker.parse import PolicyError
 from peacemaker_kube import log
+from peacemaker_kube.address import Address, AddressType
 from peacemaker_nodeagent.act import Actuator
 from peacemaker_nodeagent.agent import Agent, Options, clock
 from peacemaker_nodeagent.cgroup import DEFAULT_MOUNT, CgroupError, find_hierarchy
@@ -33,6 +34,9 @@ from peacemaker_nodeagent.run_dir import DEFAULT_RUN_DIR, AgentRuns, RunDir
 from peacemaker_nodeagent.sense import SHORTEST_SPAN
 from peacemaker_nodeagent.server import AgentUnreachable, ask
 from peacemaker_nodeagent.view import Row, render, render_status, row
+
+if TYPE_CHECKING:  # it brings the API client
+    from peacemaker_nodeagent.cluster import Contact
 
 WRONG_INPUT: Final = 2
 
@@ -87,6 +91,14 @@ def main() -> None:
 @_run_dir
 @_cgroup_mount
 @_below
+@click.option(
+    "--metrics-address", type=AddressType(),
+    help="Where /metrics is served, as HOST:PORT or :PORT.  [default: nowhere]",
+)  # fmt: skip
+@click.option(
+    "--per-vm-metrics/--no-per-vm-metrics", default=True, show_default=True,
+    help="Whether each VM has metrics of its own.",
+)  # fmt: skip
 def run(
     node: str | None,
     kubeconfig: str | None,
@@ -99,6 +111,8 @@ def run(
     run_dir: str,
     cgroup_mount: str,
     below: str,
+    metrics_address: Address | None,
+    per_vm_metrics: bool,
 ) -> None:
     """Keep the peace until SIGTERM. Values are left as they are at the end; `restore` undoes them.
 
@@ -117,7 +131,10 @@ def run(
         return
     if not (policies or node):
         _fail("what to do? --policy FILE without a cluster, --node NAME in one", WRONG_INPUT)
+    if not (per_vm_metrics or metrics_address):
+        _fail("--no-per-vm-metrics needs --metrics-address", WRONG_INPUT)
     options = Options(node or socket.gethostname(), below, RunDir(run_dir))
+    contact = None
     try:
         if policies:
             claim = max_claim_percent or FULL_CLAIM_PERCENT
@@ -126,17 +143,31 @@ def run(
             options.run_dir.lock()
             agent = Agent(options, hierarchy, orders, HostFinder(hierarchy, below))
         else:
-            agent = _in_cluster(options, cgroup_mount, kubeconfig, status_interval)
+            agent, contact = _in_cluster(options, cgroup_mount, kubeconfig, status_interval)
     except (PolicyError, LabelsError) as error:
         _fail(error, WRONG_INPUT)
     except (CgroupError, AgentRuns, PermissionError) as error:
         _fail(error)
+    if metrics_address:
+        _serve_metrics(metrics_address, agent, contact, per_vm_metrics)
     agent.run()
+
+
+def _serve_metrics(address: Address, agent: Agent, contact: "Contact | None", per_vm: bool) -> None:
+    from peacemaker_kube.metrics import serve
+    from peacemaker_nodeagent.metrics import AgentMetrics
+
+    metrics = AgentMetrics(agent, contact, per_vm)
+    agent.outlets.append(metrics)
+    try:
+        serve(address, metrics)
+    except OSError as error:
+        _fail(f"--metrics-address {address}: {error.strerror}")
 
 
 def _in_cluster(
     options: Options, cgroup_mount: str, kubeconfig: str | None, status_interval: float | None
-) -> Agent:
+) -> tuple[Agent, "Contact"]:
     """Raises CgroupError, AgentRuns, PermissionError."""
     from peacemaker_kube.api import ConfigError
     from peacemaker_nodeagent.cluster import cluster_agent

@@ -7,6 +7,7 @@ import selectors
 import socket
 from collections.abc import Container
 from contextlib import suppress
+from dataclasses import dataclass
 
 from peacemaker_kube.api import Api, Document
 from peacemaker_kube.paths import PEACE_LISTS
@@ -87,9 +88,17 @@ class Bell:
         agent.selector.register(self._inside, selectors.EVENT_READ, hear)
 
 
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """How it goes with the API server: the watch of the PeaceList, and the writes of its status."""
+
+    watch: Watch[Listing]
+    writer: StatusWriter
+
+
 def cluster_agent(
     options: Options, hierarchy: Hierarchy, kubeconfig: str | None, status_interval: float | None
-) -> Agent:
+) -> tuple[Agent, Contact]:
     """The agent of one node of a cluster. Raises ConfigError, CgroupError.
 
     Its threads are daemons: they end with the process, and leave nothing undone that matters.
@@ -110,4 +119,4 @@ def cluster_agent(
     agent.outlets.append(publisher)
     source.watch.start()
     writer.start()
-    return agent
+    return agent, Contact(source.watch, writer)

@@ -1,5 +1,7 @@
 """Passes: when each policy is evaluated, on what, and what it remembers in between."""
 
+import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -8,14 +10,18 @@ from peacemaker.govern import rank
 from peacemaker.memory import Memory
 from peacemaker.policy import PeacePolicy
 from peacemaker.snapshot import Snapshot, VmView
-from peacemaker.trace import PassTrace
+from peacemaker.trace import PassTrace, Verdict
 from peacemaker_nodeagent.peace_list import Vm
 from peacemaker_nodeagent.readings import DELTA_SIGNALS, Reading, node_signals, vm_signals
 
 
 @dataclass(slots=True)
 class PolicyRun:
-    """One policy in force: `due` is its next pass, `before` its last one's reading."""
+    """One policy in force: `due` is its next pass, `before` its last one's reading.
+
+    So far it had so many `passes`, which took so many `seconds`; `picks` counts what became of the
+    VMs that its rules picked, by the rule's name and the verdict.
+    """
 
     policy: PeacePolicy
     due: float
@@ -24,9 +30,12 @@ class PolicyRun:
     trace: PassTrace | None = None
     missing: tuple[str, ...] = ()
     passes: int = 0
+    seconds: float = 0.0
+    picks: Counter[tuple[str, Verdict]] = field(default_factory=Counter)
 
     def run(self, reading: Reading, vms: Iterable[Vm], node: str, vm_count: int) -> Decision:
         """One pass over the policy's VMs, at its due time."""
+        begin = time.perf_counter()
         before = self.before
         views = []
         all_have_deltas = before is not None
@@ -52,6 +61,10 @@ class PolicyRun:
         self.missing = tuple(
             name for name in decision.trace.missing if all_have_deltas or name not in DELTA_SIGNALS
         )
+        for rule in decision.trace.rules:
+            for uid in rule.picked:
+                self.picks[rule.rule.name, rule.vms[uid].verdict] += 1
+        self.seconds += time.perf_counter() - begin
         return decision
 
     @property
@@ -69,6 +82,9 @@ class PolicyRun:
         self.due = min(self.due, self.due - self.policy.interval + policy.interval)
         if policy.mode is not self.policy.mode:
             self.memory = Memory(rules=self.memory.rules)
+            self.picks.clear()
+        rules = {rule.name for rule in policy.rules}
+        self.picks = Counter({key: n for key, n in self.picks.items() if key[0] in rules})
         self.policy = policy
 
 

@@ -37,6 +37,7 @@ class Settler:
 
     def __init__(self, actuator: Actuator, hierarchy: Hierarchy, max_claim_percent: int) -> None:
         self._actuator = actuator
+        self._tally = actuator.tally
         self._hierarchy = hierarchy
         self._max_claim_percent = max_claim_percent
         self._claims: dict[str, _Claim] = {}
@@ -90,6 +91,7 @@ class Settler:
             if error.errno == errno.EINVAL and vm.own and vm.own.is_idle():
                 vm.obstacle = Obstacle(State.EXCLUDED, _CPU_IDLE)
                 return None
+            self._tally.failures += 1
             failure = f"WriteFailed: {error.strerror}"
             if vm.write_failure != failure:
                 log.error("write failed", vm=vm.full_name, why=failure)
@@ -162,10 +164,12 @@ class Settler:
         container_weight = read_foreign_weight(self._hierarchy, container) if container else None
         finding, vm.drift = judge(vm.weight, found, container_weight, vm.drift, now)
         if finding is Finding.REBASE:
+            self._tally.rebases += 1
             log.info("rebase", vm=vm.full_name, old=vm.weight.baseline, new=found)
             self._actuator.rebase(vm, vm.own, found)
             vm.reason = f"new baseline {found}: somebody else wrote the weight"
         elif finding is Finding.REASSERT:
+            self._tally.reasserts += 1
             log.info("reassert", vm=vm.full_name, found=found, ours=vm.weight.confirmed)
         elif finding is Finding.CONTESTED:
             self._contest(vm, f"weight {found} is not ours, for the third time in ten minutes")
@@ -212,6 +216,7 @@ class Settler:
                 return
             log.warning("thread nice corrected", vm=vm.full_name, found=moved, ours=target)
             vm.drift = vm.drift.with_thread_correction()
+            self._tally.thread_corrections += 1
         if off or vm.threads:
             self._actuator.set_threads(vm, off, vm.reason)
         vm.settled_threads = set(nices)
@@ -238,6 +243,7 @@ class Settler:
 
     def _contest(self, vm: Vm, why: str) -> None:
         """Hands off: what is ours goes back, what is somebody else's stays as it was found."""
+        self._tally.contests += 1
         reason = f"Contested: {why}"
         log.warning("contested", vm=vm.full_name, why=why)
         self._actuator.restore(vm, reason)
