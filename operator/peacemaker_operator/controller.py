@@ -274,7 +274,7 @@ class Controller:
         if self._inventory.list_changed(change):
             self._lists.list_changed(change, self._clock())
         self._silence.list_changed(change)
-        self._reports.fares_changed()
+        self._reports.list_changed(change)
         if self._is_synced and self._leads:
             for told in vm_events(change.old, change.new):
                 self.events.tell(_event(told))

@@ -10,6 +10,7 @@ from peacemaker_kube.api import Api, Document
 from peacemaker_kube.watch import Change
 from peacemaker_operator.events import Event, Events, Kind, Subject
 from peacemaker_operator.inventory import Inventory, WatchedPolicy, watched_policy
+from peacemaker_operator.observed import PeaceListRecord
 from peacemaker_operator.policy_status import is_urgent, policy_status, status_patch
 from peacemaker_operator.reading import sections
 from peacemaker_operator.reconcile import PolicyCount
@@ -67,6 +68,10 @@ class PolicyReports:
             self.due.forget(change.key)
         else:
             self.due.mark(change.key)
+
+    def list_changed(self, change: Change[PeaceListRecord]) -> None:
+        if _fares(change.old) != _fares(change.new):
+            self.fares_changed()
 
     def fares_changed(self) -> None:
         """Some policy fares differently on some node: look at all, but not all the time."""
@@ -133,6 +138,11 @@ class PolicyReports:
             self._written_at.pop(name, None)
             if outcome.result is Result.REFUSED:
                 log.error("status refused by the API server", policy=name, why=outcome.error)
+
+
+def _fares(record: PeaceListRecord | None) -> object:
+    """What a PeaceList says of policies."""
+    return record and (record.ready, record.suspended, record.policies)
 
 
 def _acceptance_event(record: PolicyRecord, status: Document) -> Event | None:
