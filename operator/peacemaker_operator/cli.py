@@ -45,7 +45,7 @@ class _DurationType(click.ParamType[float]):
         try:
             return value if isinstance(value, float) else parse_duration(str(value))
         except ValueError as error:
-            self.fail(f"{error} (allowed 90s, 5m, 1h30m)", param, ctx)
+            self.fail(str(error), param, ctx)
 
 
 class _UrlType(click.ParamType[str]):

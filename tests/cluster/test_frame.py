@@ -159,7 +159,7 @@ def test_an_address_that_is_taken_is_an_error_that_says_so(
 DEAD = """
 import sys
 from peacemaker_kube.api import Api
-from peacemaker_operator.address import Address
+from peacemaker_kube.address import Address
 from peacemaker_operator.frame import Frame, run
 
 class Controller:
