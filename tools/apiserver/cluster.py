@@ -52,7 +52,8 @@ class Cluster:
     """A context manager for one control plane without nodes and controllers.
 
     `url`, `token` (of a member of system:masters), `ca` (PEM file) and `kubeconfig` (file) lead to
-    it. It is made anew each time and nothing of it is left. Start it from the main thread.
+    it; `service_account_key` (PEM file) signs the tokens of service accounts. It is made anew each
+    time and nothing of it is left. Start it from the main thread.
 
     With `audit`, the server writes who asked for what, a JSON object a line, into `audit_log`.
     users: who else has a token, by name, with the groups of each. flags: more of the server's.
@@ -74,6 +75,7 @@ class Cluster:
         self.token = secrets.token_hex(16)
         self.ca = self._folder / "pki" / "apiserver.crt"
         self.kubeconfig = self._folder / "kubeconfig"
+        self.service_account_key = self._folder / "service-accounts.pem"
         self.audit_log = self._folder / "audit.log"
         self._audit = audit
         self._site = site or Site()
@@ -165,7 +167,7 @@ class Cluster:
         wait_for(is_healthy, READY_TIMEOUT, f"etcd at {clients} to be healthy")
 
     def _server_flags(self) -> list[str]:
-        key = self._folder / "service-accounts.pem"
+        key = self.service_account_key
         return [
             f"--etcd-servers={self.etcd_url}",
             f"--bind-address={self._site.bind}",
@@ -206,7 +208,7 @@ class Cluster:
             serialization.PrivateFormat.TraditionalOpenSSL,
             serialization.NoEncryption(),
         )
-        (self._folder / "service-accounts.pem").write_bytes(key)
+        self.service_account_key.write_bytes(key)
 
     def _write_kubeconfig(self, file: Path, token: str) -> None:
         cluster = {"server": self.url, "certificate-authority": str(self.ca)}

@@ -67,7 +67,7 @@ CONTAINER_RUNTIME: Final = ProgramSet(
         "host-local": Program(f"{_CNI}/ipam/host-local"),
     },
 )
-"""What makes containers of pods. runc wants gcc, pkg-config and libseccomp's headers to be built."""
+"""What makes containers of pods. Building runc wants gcc, pkg-config and libseccomp's headers."""
 
 HELM: Final = ProgramSet(
     "helm",

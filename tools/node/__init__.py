@@ -1,0 +1,15 @@
+"""A real Kubernetes node on this machine, for tests: kubelet, containerd, runc, and their cluster.
+
+It needs root and builds its programs from Go modules the first time (gobuild). Import it with
+`PYTHONPATH=tools`, or try one by hand with `python -m node`::
+
+    with Node() as node:
+        node.import_image(Path("agent.tar"))
+        node.apply(daemon_set)
+"""
+
+from node.box import Box, BoxError
+from node.images import VM, ImageError
+from node.node import Node, NodeError
+
+__all__ = ["VM", "Box", "BoxError", "ImageError", "Node", "NodeError"]
