@@ -24,11 +24,18 @@ def check_metrics(text: str) -> str:
 
     Raises PromtoolError.
     """
-    done = subprocess.run(
-        [promtool(), "check", "metrics"], input=text, capture_output=True, text=True, check=False
-    )
+    done = _check(text, "metrics")
     said = (done.stdout + done.stderr).strip()
     return said or (f"exit status {done.returncode}" if done.returncode else "")
+
+
+def check_rules(text: str) -> str:
+    """What `promtool check rules` has against a file of alerts and recordings; empty if nothing.
+
+    Raises PromtoolError.
+    """
+    done = _check(text, "rules", "/dev/stdin")
+    return (done.stdout + done.stderr).strip() if done.returncode else ""
 
 
 def promtool() -> Path:
@@ -41,6 +48,12 @@ def promtool() -> Path:
         if not program.exists():
             _fetch(program)
     return program
+
+
+def _check(text: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [promtool(), "check", *words], input=text, capture_output=True, text=True, check=False
+    )
 
 
 def _fetch(program: Path) -> None:
