@@ -24,6 +24,9 @@ MERGE_PATCH: Final = "application/merge-patch+json"
 _TIMEOUT: Final = (5.0, 30.0)
 """Seconds to connect, and to wait for more of an answer."""
 
+_CONNECTIONS: Final = 32
+"""Kept open at most: the operator's watches and writers all at work use half of them."""
+
 _NAMESPACE_FILE: Final = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
 
@@ -63,6 +66,7 @@ class Lines:
 
     def __init__(self, response: urllib3.BaseHTTPResponse) -> None:
         self._response = response
+        self._is_closed = False
 
     def __iter__(self) -> Iterator[str]:
         """Raises ApiUnreachable when the connection breaks."""
@@ -70,9 +74,13 @@ class Lines:
             yield from iter_resp_lines(self._response)
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise ApiUnreachable(f"the watch broke off: {error}") from None
+        except AttributeError:
+            if not self._is_closed:  # http.client's, whose file `close` took away from it
+                raise
 
     def close(self) -> None:
         """End the reading; the connection is not used again."""
+        self._is_closed = True
         with contextlib.suppress(OSError, ValueError, RuntimeError):  # it may have ended of itself
             self._response.shutdown()
         self._response.close()
@@ -83,6 +91,7 @@ class Api:
 
     def __init__(self, configuration: Configuration, namespace: str = "default") -> None:
         configuration.keep_alive = True  # a peer that is gone is noticed, also by a silent watch
+        configuration.connection_pool_maxsize = _CONNECTIONS
         configuration.retries = False  # whoever asks knows what to do when there is no answer
         self.client = ApiClient(configuration)
         self.namespace = namespace
