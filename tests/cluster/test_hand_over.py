@@ -104,6 +104,31 @@ def test_a_leader_that_is_killed_is_followed_by_the_other(scene: Scene, stack: E
     scene.wait_condition("p", "Accepted", status="True")
 
 
+def test_an_operator_that_is_killed_in_its_first_sync_is_no_harm(
+    scene: Scene, stack: ExitStack
+) -> None:
+    tenant = scene.new_namespace()
+    nodes = [f"node-{number}" for number in range(60)]
+    for node in nodes:
+        scene.node(node)
+        scene.vmi(tenant, f"vm-{node}", node)
+    scene.policy("p")
+    first = launched(scene, stack, "a")
+
+    def made() -> int:
+        return len(scene.api.get(paths.PEACE_LISTS)["items"])
+
+    scene.wait_until(lambda: made() > 0, "the first PeaceList")
+    first.stop()
+    before = made()
+    second = scene.start("b", leader_elect=True)
+    scene.wait_until(second.is_leading, "b to lead")
+    scene.wait_until(lambda: made() == len(nodes), "all PeaceLists")
+    for node in nodes:
+        scene.wait_listed(node, f"vm-{node}", policy="p")
+    assert second.writer.counts["peacelists create", "written"] == len(nodes) - before
+
+
 def test_a_leader_that_slept_through_its_lease_writes_nothing_when_it_wakes(
     scene: Scene, stack: ExitStack
 ) -> None:
