@@ -1,0 +1,572 @@
+"""What does the operator cost a cluster with 10,000 VMs on 1,000 nodes?
+
+A real API server with KubeVirt's own CRD, as many VirtualMachineInstances as KubeVirt would have
+there, nodes with the labels and images of real ones, 20 policies, an agent's pod on each node, and
+`peacemaker-operator run` with the rights of its role. Measured with a tenth of it and with all:
+
+- cold: no PeaceList is there; from the operator's start until all are, and say what they should.
+- changes: VMs change a label, every second one is also paused or unpaused, 50 a second. From the
+  sending of the change until a watch tells of the PeaceList that has it.
+- the same while every node's agent writes its status every 30 s.
+- rest: nothing changes. What the operator writes, and its CPU time. Then all agents fall silent.
+
+Writes are counted in the API server's audit log, renewals of the Lease left out.
+"""
+
+import argparse
+import copy
+import itertools
+import json
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import yaml
+
+from apiserver import Cluster
+from bench._cluster import (
+    CONNECTIONS,
+    Writes,
+    at_once,
+    cpu_seconds,
+    log_of,
+    memory,
+    percentile,
+    poll,
+    running_operator,
+)
+from bench._report import Figure, arguments, run, say
+from lab import wait_for
+from lab.processes import Process
+from peacemaker_kube import paths
+from peacemaker_kube.api import Api, Document
+from peacemaker_kube.watch import Change, Watch
+from tests.cluster.deployment import AGENT, NAMESPACE, OPERATOR, deployed, token
+
+VMS_PER_NODE = 10
+NAMESPACES = 50
+POLICIES = 20
+TEAMS = 16
+"""The first 14 teams have a policy of their own; for the others there is one of lower priority."""
+RATE = 50.0
+"""Changes of VMs in a second."""
+PHASES = 3
+STRIDE = 7919
+"""From one changed VM to the next, so that neighbours are not changed together."""
+STATUS_EVERY = 30.0
+QUIET = 35.0
+"""Seconds without a write after which there is none to come: details come every 30 s."""
+COLD_TIMEOUT = 300.0
+BACKLOG = 20.0
+"""Seconds of changes that may wait for the API server before the benchmark gives up."""
+
+_ROOT = Path(__file__).parents[1]
+_VMI: Document = json.loads((_ROOT / "tests/data/kubevirt/vmi-running.json").read_text())
+_POLICY: Document = yaml.safe_load((_ROOT / "policies/restrain-noisy.yaml").read_text())
+OBSERVERS = ("policy-18", "policy-19")
+_SERIAL = "bench.example.com/serial"
+
+
+@dataclass(frozen=True, slots=True)
+class Vm:
+    """One VirtualMachineInstance on the API server."""
+
+    path: str
+    uid: str
+    pod: str
+    node: str
+    team: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What a PeaceList says of a VM, as far as it is measured here."""
+
+    pod: str
+    policy: str
+    observers: tuple[str, ...]
+    state: str
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What an operator used for a number of VMs: CPU seconds, cold and for each change."""
+
+    vms: int
+    cold: float
+    change: float
+
+
+class Bench:
+    """What there is on the API server, and what a watch told of PeaceLists."""
+
+    def __init__(self, cluster: Cluster, api: Api) -> None:
+        self.cluster = cluster
+        self.api = api
+        self.bearer = token(api, OPERATOR)
+        self.writes = Writes(cluster, OPERATOR)
+        self.nodes: list[str] = []
+        self.vms: list[Vm] = []
+        self.wanted: dict[str, dict[str, Listed]] = {}
+        self.lists: dict[str, dict[str, Listed]] = {}
+        self.last_change = 0.0
+        self.serials = itertools.count(1)
+        self.sent: dict[int, float] = {}
+        self.delays: dict[int, float] = {}
+
+    def wait_right(self, timeout: float) -> None:
+        """Until the PeaceLists are there and say what they should."""
+        try:
+            poll(lambda: self.lists == self.wanted, 0.3, timeout, "all PeaceLists to be right")
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; {self._first_wrong()}") from None
+
+    def _first_wrong(self) -> str:
+        """What a PeaceList says of a VM, and should not."""
+        for node, wanted in self.wanted.items():
+            found = self.lists.get(node, {})
+            for uid, vm in wanted.items():
+                if found.get(uid) != vm:
+                    return f"on {node} {uid} is {found.get(uid)}, not {vm}"
+        return f"there are PeaceLists of {self.lists.keys() - self.wanted.keys()}"
+
+    def wait_quiet(self, seconds: float, timeout: float = 300.0) -> None:
+        """Until the operator has written nothing for a while."""
+        deadline = time.monotonic() + timeout
+        before = self.writes.all()
+        while True:
+            time.sleep(seconds)
+            if (now := self.writes.all()) == before:
+                return
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the operator goes on writing: {now - before}")
+            before = now
+
+
+def measure(parsed: argparse.Namespace) -> list[Figure]:
+    figures: list[Figure] = []
+    costs: list[Cost] = []
+    with deployed(audit=True) as (cluster, api):
+        bench = Bench(cluster, api)
+        _create_common(api)
+        for vms in (parsed.vms // 10, parsed.vms):
+            _grow(bench, vms)
+            with _following(bench):
+                begin = time.monotonic()
+                with running_operator(cluster, bench.bearer) as operator:
+                    found, cost = _one_size(bench, operator, begin, parsed)
+                    figures += found
+                    costs.append(cost)
+                    if vms == parsed.vms:
+                        figures += _rest(bench, operator, parsed.rest)
+                        figures += _silence(bench)
+        figures += _restart(bench)
+    return [*figures, *_growth(*costs)]
+
+
+# --- what is there ---
+
+
+def _create_common(api: Api) -> None:
+    """Namespaces and policies; nobody answers for the webhook yet, so a policy waits a while."""
+    at_once(
+        lambda index: api.create(paths.NAMESPACES, {"metadata": {"name": _namespace(index)}}),
+        range(NAMESPACES),
+    )
+    at_once(lambda index: api.create(paths.PEACE_POLICIES, _policy(index)), range(POLICIES))
+
+
+def _grow(bench: Bench, count: int) -> None:
+    """Nodes with their agents' pods, and VMs, up to this number; no PeaceList is left."""
+    say(f"{count:,} VMs on {count // VMS_PER_NODE:,} nodes are made")
+    begin = time.monotonic()
+    api = bench.api
+    api.delete(paths.PEACE_LISTS)
+    nodes = [f"node-{index:04}" for index in range(len(bench.nodes), count // VMS_PER_NODE)]
+    at_once(lambda node: api.create(paths.NODES, _node(node)), nodes)
+    at_once(lambda node: _create_agent_pod(api, node), nodes)
+    bench.nodes += nodes
+    bench.vms += at_once(
+        lambda index: _create_vm(api, index, bench.nodes[index // VMS_PER_NODE]),
+        range(len(bench.vms), count),
+    )
+    wanted = bench.wanted
+    bench.wanted = {node: {} for node in bench.nodes}
+    for vm in bench.vms:
+        known = wanted.get(vm.node, {}).get(vm.uid)
+        bench.wanted[vm.node][vm.uid] = known or Listed(
+            vm.pod, _governor(vm.team), OBSERVERS, "Managed", 0
+        )
+    say(f"made in {time.monotonic() - begin:.0f} s")
+
+
+def _namespace(index: int) -> str:
+    return f"tenant-{index:02}"
+
+
+def _policy(index: int) -> Document:
+    """policy-00 to -13 for a team each, -14 to -17 for all; -18 and -19 observe all VMs."""
+    policy = copy.deepcopy(_POLICY)
+    policy["metadata"] = {"name": f"policy-{index:02}"}
+    policy["spec"]["mode"] = "Enforce" if index < 18 else "Observe"
+    policy["spec"]["priority"] = 10 if index < 14 else 0 if index < 18 else 20
+    if index < 14:
+        policy["spec"]["selector"] = {"matchLabels": {"team": f"team-{index:02}"}}
+    return policy
+
+
+def _governor(team: int) -> str:
+    """Of policies alike the first by name."""
+    return f"policy-{min(team, 14):02}"
+
+
+def _node(name: str) -> Document:
+    """A node with as many labels and images as a real one has."""
+    labels = {f"cpu-feature.node.kubevirt.io/feature-{index}": "true" for index in range(80)}
+    labels |= {"kubevirt.io/schedulable": "true", "topology.kubernetes.io/zone": name[-1]}
+    images = [
+        {
+            "names": [f"registry.example.com/team/image-{index}@sha256:{index:064x}"],
+            "sizeBytes": 10**8 + index,
+        }
+        for index in range(50)
+    ]
+    return {"metadata": {"name": name, "labels": labels}, "status": {"images": images}}
+
+
+def _create_agent_pod(api: Api, node: str) -> None:
+    labels = {"app.kubernetes.io/name": "peacemaker", "app.kubernetes.io/component": "agent"}
+    document = {
+        "metadata": {"name": f"agent-{node}", "labels": labels},
+        "spec": {
+            "nodeName": node,
+            "serviceAccountName": AGENT,
+            "containers": [{"name": "agent", "image": "registry.example.com/agent:1"}],
+        },
+    }
+    pods = paths.core(NAMESPACE, "pods")
+    api.create(pods, document)
+    ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+    api.patch(f"{paths.item(pods, f'agent-{node}')}/status", ready)
+
+
+def _create_vm(api: Api, index: int, node: str) -> Vm:
+    """A VM as KubeVirt has it, with ten labels."""
+    team, pod = index % TEAMS, str(uuid.uuid4())
+    namespace = _namespace(index % NAMESPACES)
+    document = copy.deepcopy(_VMI)
+    metadata = document["metadata"]
+    for name in ("uid", "resourceVersion", "creationTimestamp", "generation"):
+        del metadata[name]
+    metadata["name"] = f"vm-{index:05}"
+    metadata["namespace"] = namespace
+    metadata["labels"] = {
+        "kubevirt.io/nodeName": node,
+        "team": f"team-{team:02}",
+        "app.kubernetes.io/instance": metadata["name"],
+        _SERIAL: "0",
+        **{f"example.com/label-{number}": f"value-{number}" for number in range(6)},
+    }
+    document["status"]["nodeName"] = node
+    document["status"]["activePods"] = {pod: node}
+    collection = f"/apis/kubevirt.io/v1/namespaces/{namespace}/virtualmachineinstances"
+    created = api.create(collection, document)
+    uid = created["metadata"]["uid"]
+    return Vm(paths.item(collection, metadata["name"]), uid, pod, node, team)
+
+
+# --- what the PeaceLists say ---
+
+
+@contextmanager
+def _following(bench: Bench) -> Iterator[None]:
+    """Have a watch tell how PeaceLists change."""
+    bench.lists.clear()
+
+    def changed(change: Change[dict[str, Listed]]) -> None:
+        _take(bench, change, time.monotonic())
+
+    watch = Watch(bench.api, paths.PEACE_LISTS, _listed, changed)
+    watch.start()
+    try:
+        yield
+    finally:
+        watch.stop()
+
+
+def _listed(document: Document) -> dict[str, Listed]:
+    return {
+        vm["uid"]: Listed(
+            vm.get("podUID", ""),
+            vm.get("policy", ""),
+            tuple(vm.get("observers", ())),
+            vm["state"],
+            int(vm.get("labels", {}).get(_SERIAL, -1)),
+        )
+        for vm in document["spec"].get("vms", ())
+    }
+
+
+def _take(bench: Bench, change: Change[dict[str, Listed]], now: float) -> None:
+    node, old, new = change.key, change.old or {}, change.new
+    bench.last_change = now
+    if new is None:
+        del bench.lists[node]
+        return
+    bench.lists[node] = new
+    for uid, vm in new.items():
+        if vm != old.get(uid) and vm.serial in bench.sent:
+            bench.delays.setdefault(vm.serial, now - bench.sent[vm.serial])
+
+
+# --- what is measured ---
+
+
+def _one_size(
+    bench: Bench, operator: Process, begin: float, parsed: argparse.Namespace
+) -> tuple[list[Figure], Cost]:
+    count = len(bench.vms)
+    is_full = count == parsed.vms
+    name = f"{count:,} VMs"
+    bench.wait_right(COLD_TIMEOUT)
+    cold, cold_cpu = bench.last_change - begin, cpu_seconds(operator.pid)
+    say(f"cold after {cold:.1f} s")
+    bench.wait_quiet(5.0)
+    figures = [
+        Figure(f"{name}, cold: all PeaceLists are right", "s", (cold,), at_most=60.0),
+        Figure(f"{name}, cold: the operator's CPU time", "s", (cold_cpu,)),
+    ]
+    alone = _changes(bench, operator, parsed)
+    with _agents_writing(bench, parsed):
+        beside = _changes(bench, operator, parsed)
+    what = f"{RATE:g} changes a second"
+    for run_, beside_what in ((alone, ""), (beside, ", and agents' statuses")):
+        told = f"{name}, {what}{beside_what}"
+        figures += [
+            Figure(f"{told}: p50", "s", tuple(each.p50 for each in run_)),
+            Figure(f"{told}: p99", "s", tuple(each.p99 for each in run_), at_most=1.0),
+            Figure(f"{told}: CPU of one core", "%", tuple(100 * each.cpu for each in run_)),
+        ]
+    figures.append(
+        Figure(
+            f"{name}: most memory (RSS)",
+            "MiB",
+            (memory(operator.pid, "VmHWM"),),
+            at_most=256.0 if is_full else None,
+        )
+    )
+    return figures, Cost(count, cold_cpu, percentile([each.cpu for each in alone], 50) / RATE)
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Seconds until changes were in PeaceLists; the operator's CPU time meanwhile, of one core."""
+
+    p50: float
+    p99: float
+    cpu: float
+
+
+def _changes(bench: Bench, operator: Process, parsed: argparse.Namespace) -> list[Changes]:
+    """Some phases of changes, each seen in the PeaceLists before the next begins."""
+    found = []
+    for _ in range(PHASES):
+        first = next(bench.serials)
+        begin, cpu = time.monotonic(), cpu_seconds(operator.pid)
+        _at_rate(RATE, parsed.seconds / PHASES, lambda _: _change(bench))
+        bench.wait_right(60.0)
+        used = (cpu_seconds(operator.pid) - cpu) / (time.monotonic() - begin)
+        delays = [bench.delays[serial] for serial in bench.delays if serial > first]
+        found.append(Changes(percentile(delays, 50), percentile(delays, 99), used))
+        say(f"{len(delays):,} changes: {found[-1]}")
+    return found
+
+
+def _change(bench: Bench) -> None:
+    """Change a VM's label; every second time pause it, too, or unpause it."""
+    serial = next(bench.serials)
+    vm = bench.vms[serial * STRIDE % len(bench.vms)]
+    old = bench.wanted[vm.node][vm.uid]
+    new = replace(old, serial=serial)
+    patch: Document = {"metadata": {"labels": {_SERIAL: str(serial)}}}
+    if serial % 2:
+        new = replace(new, state="Managed" if old.state == "Deferred" else "Deferred")
+        paused = [{"type": "Paused", "status": "True"}] if new.state == "Deferred" else []
+        patch["status"] = {"conditions": [*_VMI["status"]["conditions"], *paused]}
+    bench.wanted[vm.node][vm.uid] = new
+    bench.sent[serial] = time.monotonic()
+    bench.api.patch(vm.path, patch)
+
+
+@contextmanager
+def _agents_writing(bench: Bench, parsed: argparse.Namespace) -> Iterator[None]:
+    """Every agent writes its status every 30 s, as while all its VMs are being adjusted."""
+    ended = threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        writing = threads.submit(
+            _at_rate,
+            len(bench.nodes) / STATUS_EVERY,
+            parsed.seconds + COLD_TIMEOUT,
+            lambda number: _write_status(bench, number),
+            ended,
+        )
+        try:
+            yield
+        finally:
+            ended.set()
+            writing.result()
+
+
+def _write_status(bench: Bench, number: int) -> None:
+    """What the agent of one node has to say when each of its VMs was adjusted."""
+    node = bench.nodes[number % len(bench.nodes)]
+    nice = 1 + number // len(bench.nodes) % 10
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    vms = [
+        {
+            "uid": vm.uid,
+            "namespace": vm.path.split("/")[5],
+            "name": vm.path.rpartition("/")[2],
+            "state": "Managed",
+            "nice": nice,
+            "effectiveNice": nice,
+            "weight": 100 - nice,
+            "baseline": 100,
+            "since": now,
+            "message": f"rule restrain of {_governor(vm.team)}",
+        }
+        for vm in bench.vms[number % len(bench.nodes) * VMS_PER_NODE :][:VMS_PER_NODE]
+    ]
+    rows = [
+        {"name": f"policy-{index:02}", "generation": 1, "adjusted": nice % 2, "wouldAdjust": 0}
+        for index in range(POLICIES)
+    ]
+    ready = {
+        "type": "Ready",
+        "status": "True",
+        "reason": "InForce",
+        "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+        "observedGeneration": 1,
+    }
+    status = {
+        "observedGeneration": 1,
+        "load": {"load1": "1.00", "load5": "1.00", "load15": "1.00"},
+        "conditions": [ready],
+        "summary": {"managed": len(vms), "adjusted": len(vms)},
+        "policies": rows,
+        "vms": vms,
+    }
+    bench.api.patch(paths.status(paths.PEACE_LISTS, node), {"status": status})
+
+
+def _at_rate(
+    rate: float,
+    seconds: float,
+    do: Callable[[int], None],
+    ended: threading.Event | None = None,
+) -> None:
+    """Call it so many times a second, with 0, 1, 2…, whether or not the calls before have ended.
+
+    RuntimeError if the machine cannot keep up.
+    """
+    ended = ended or threading.Event()
+    begin = time.monotonic()
+    calls: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(CONNECTIONS) as threads:
+        for number in range(int(rate * seconds)):
+            if ended.wait(max(0.0, begin + number / rate - time.monotonic())):
+                break
+            calls.append(threads.submit(do, number))
+            while calls and calls[0].done():
+                calls.popleft().result()
+            if len(calls) > BACKLOG * rate + CONNECTIONS:
+                raise RuntimeError(f"the API server does not take {rate:g} writes a second")
+        for call in calls:
+            call.result()
+
+
+def _rest(bench: Bench, operator: Process, seconds: float) -> list[Figure]:
+    bench.wait_quiet(QUIET)
+    say(f"all quiet for {seconds:g} s")
+    writes, cpu = bench.writes.all(), cpu_seconds(operator.pid)
+    time.sleep(seconds)
+    written = bench.writes.all() - writes
+    if written:
+        say(f"written at rest: {written}")
+    used = 100 * (cpu_seconds(operator.pid) - cpu) / seconds
+    return [
+        Figure(f"rest for {seconds:g} s: writes", "", (float(written.total()),), at_most=0.0),
+        Figure("rest: CPU of one core", "%", (used,), at_most=0.5),
+        Figure("rest: memory (RSS)", "MiB", (memory(operator.pid, "VmRSS"),), at_most=256.0),
+    ]
+
+
+def _silence(bench: Bench) -> list[Figure]:
+    """All agents fall silent, which after a minute each PeaceList and each policy says."""
+    say("all agents fall silent")
+    writes = bench.writes.all()
+    bench.api.delete(paths.core(NAMESPACE, "pods"), gracePeriodSeconds="0")
+    patched = f"patch {paths.PEACE_LISTS.rpartition('/')[2]}/status"
+    poll(
+        lambda: (bench.writes.all() - writes)[patched] >= len(bench.nodes),
+        1.0,
+        180.0,
+        "the silence of all agents to be told",
+    )
+    bench.wait_quiet(QUIET)
+    written = bench.writes.all() - writes
+    say(f"written: {written}")
+    each = written.total() / len(bench.nodes)
+    return [Figure("all agents fall silent: writes for each node", "", (each,), at_most=1.1)]
+
+
+def _restart(bench: Bench) -> list[Figure]:
+    """The operator is started anew, and finds all as it should be."""
+    say("the operator is started anew")
+    writes = bench.writes.all()
+    with running_operator(bench.cluster, bench.bearer) as operator:
+        wait_for(lambda: "msg=leading" in log_of(operator), 60.0, "the operator to lead")
+        wait_for(lambda: "all lists are there" in log_of(operator), 60.0, "it to know all")
+        time.sleep(QUIET)
+        known = memory(operator.pid, "VmRSS")
+    written = bench.writes.all() - writes
+    if written:
+        say(f"written after the restart: {written}")
+    return [
+        Figure("restart: writes", "", (float(written.total()),), at_most=0.0),
+        Figure("restart: memory (RSS)", "MiB", (known,), at_most=256.0),
+    ]
+
+
+def _growth(small: Cost, large: Cost) -> list[Figure]:
+    cold = (large.cold / large.vms) / (small.cold / small.vms)
+    name = f"of {large.vms:,} VMs ÷ of {small.vms:,}"
+    return [
+        Figure(f"cold CPU time for each VM, {name}", "×", (cold,), at_most=1.25),
+        Figure(
+            f"CPU time for each change, {name}", "×", (large.change / small.change,), at_most=1.25
+        ),
+    ]
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--vms", type=int, default=10_000, help="ten on a node (default 10000)")
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="of changes, each time (default 60)"
+    )
+    parser.add_argument("--rest", type=float, default=300.0, help="seconds (default 300)")
+    run("Scale: the operator in a large cluster", measure, parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
