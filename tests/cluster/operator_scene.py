@@ -81,7 +81,7 @@ class Scene:
         return self._create(paths.NODES, {"metadata": {"name": name, "labels": labels}})
 
     def policy(self, name: str, **spec: Any) -> Document:
-        document = {"apiVersion": paths.API_VERSION, "kind": "PeacePolicy"}
+        document: Document = {"apiVersion": paths.API_VERSION, "kind": "PeacePolicy"}
         document |= {"metadata": {"name": name}, "spec": {**POLICY, **spec}}
         return self._create(paths.PEACE_POLICIES, document)
 
@@ -284,7 +284,7 @@ class Scene:
         )
 
     def metrics(self) -> str:
-        answer = self.api.client.rest_client.request(  # type: ignore[no-untyped-call]
+        answer = self.api.client.rest_client.request(
             "GET",
             f"{self.cluster.url}/metrics",
             headers={"Authorization": f"Bearer {self.cluster.token}"},

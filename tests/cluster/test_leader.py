@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import pytest
-from kubernetes.client import ApiClient
 from kubernetes.leaderelection import leaderelection
 
 from apiserver import Cluster
@@ -166,9 +165,8 @@ def test_a_step_of_the_wall_clock_does_not_end_the_lease_of_another(
 
 
 def test_the_api_server_away_fences_the_leader_and_back_makes_one_again(
-    election: Election, cluster: Cluster, api: ApiClient
+    election: Election, cluster: Cluster
 ) -> None:
-    assert api
     with running(election.candidate("a")) as first:
         wait_to_lead(first)
         cluster.stop_server()
