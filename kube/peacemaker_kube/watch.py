@@ -86,6 +86,7 @@ class Watch(Generic[T]):
         self._page = page
         self._stopped = threading.Event()
         self._lines: Lines | None = None
+        self._told = ""
         self._thread = threading.Thread(target=self._run, name=f"watch {path}", daemon=True)
 
     def start(self) -> None:
@@ -106,17 +107,23 @@ class Watch(Generic[T]):
         while not self._stopped.is_set():
             try:
                 version = self._list()
-                pause = _FIRST_PAUSE
+                pause, self._told = _FIRST_PAUSE, ""
                 while not self._stopped.is_set():
                     version = self._follow(version)
             except _Relist as relist:
                 if self._stopped.is_set():
                     return
                 self.relists[relist.reason] += 1
-                log.warning("list is taken anew", path=self._path, why=str(relist))
+                self._tell(str(relist))
                 if not relist.at_once:
                     self._stopped.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 (jitter)
                     pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _tell(self, why: str) -> None:
+        """The same words once, for as long as no list can be had."""
+        if why != self._told:
+            self._told = why
+            log.warning("list is taken anew", path=self._path, why=why)
 
     # --- list ---
 
