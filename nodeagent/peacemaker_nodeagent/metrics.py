@@ -181,9 +181,13 @@ def _put_contact(scrape: Scrape, contact: "Contact") -> None:
 
 
 def _named(vms: Iterable[Vm]) -> Mapping[tuple[str, str], Vm]:
-    """VMs by namespace and name, as they may be shown; of two with one name the elder alone."""
+    """VMs by namespace and name, as they may be shown; of several with one name a single one.
+
+    A VM that was made anew may start before the one that had its name has ended: that one is in no
+    PeaceList any more, and comes second. Otherwise the elder comes first.
+    """
     named: dict[tuple[str, str], Vm] = {}
-    for vm in vms:
+    for vm in sorted(vms, key=lambda vm: vm.state is State.UNMANAGED):
         namespace, name = (printable(each)[:_LONGEST_NAME] for each in (vm.namespace, vm.name))
         named.setdefault((namespace, name), vm)
     return named

@@ -11,7 +11,7 @@ from apiserver import Cluster
 from lab import Fleet, PodTree
 from lab.policy import put
 from peacemaker_kube import paths
-from peacemaker_kube.api import Api
+from peacemaker_kube.api import Api, Document
 from peacemaker_nodeagent.metrics_table import METRICS, PREFIX
 from promtool import check_metrics, check_rules
 from tests.cluster.deployment import deployed
@@ -39,18 +39,24 @@ def fleet(tree: PodTree) -> Iterator[Fleet]:  # noqa: ARG001 (its processes end 
         yield fleet
 
 
+VM = {"namespace": "shop", "name": "a"}
+
+
 class Scene:
     """An agent with its metrics; its PeaceList puts a VM at nice 5."""
 
     def __init__(self, api: Api, agent: ClusterAgent, vm: PodVm) -> None:
+        self._api = api
         self._agent = agent
         self._port = free_port()
+        kind = {"apiVersion": paths.API_VERSION, "kind": "PeaceList", "metadata": {"name": NODE}}
         listed = spec(vm, policies=(listed_policy(put(5)),))
-        document = {"metadata": {"name": NODE}, "spec": listed}
-        api.create(
-            paths.PEACE_LISTS, document | {"apiVersion": paths.API_VERSION, "kind": "PeaceList"}
-        )
+        api.create(paths.PEACE_LISTS, {**kind, "spec": listed})
         agent.launch("--metrics-address", f"{LOCALHOST}:{self._port}", "--status-interval", "1")
+
+    def apply(self, listed: Document) -> None:
+        """Put another spec into the PeaceList."""
+        self._api.patch(paths.item(paths.PEACE_LISTS, NODE), {"spec": listed})
 
     def scrape(self) -> Samples:
         return Samples.scrape(self._port)
@@ -93,20 +99,32 @@ def restarts(found: Samples) -> float:
 
 
 def test_an_agent_in_a_cluster_tells_all_that_the_table_has(scene: Scene) -> None:
-    vm = {"namespace": "shop", "name": "a"}
     found = scene.wait(
-        lambda found: found.value(m("vm_wait_ratio"), **vm) is not None and written(found) > 0,
+        lambda found: found.value(m("vm_wait_ratio"), **VM) is not None and written(found) > 0,
         "a second reading, and a status that was written",
     )
     found.must_agree(PREFIX, METRICS)
     absent = {m("would_adjust_total")}  # of Observe policies only, and here is none
     assert found.names(PREFIX) == {metric.name for metric in METRICS} - absent
-    assert found.value(m("vm_nice"), **vm) == 5
+    assert found.value(m("vm_nice"), **VM) == 5
     heard = found.value(m("watch_heard_timestamp_seconds"))
     assert heard is not None
     assert abs(time.time() - heard) < 60
     assert restarts(found) == 0
     assert found.value(m("status_writes_total"), result="refused") == 0
+
+
+def test_of_two_vms_with_one_name_the_listed_one_is_told(
+    scene: Scene, tree: PodTree, fleet: Fleet
+) -> None:
+    """As when a VM is made anew, and the one that had its name has not ended yet."""
+    scene.wait(lambda found: found.value(m("vm_nice"), **VM) == 5, "the first")
+    scene.apply(spec(pod_vm(tree, fleet, "a"), policies=(listed_policy(put(7)),)))
+    found = scene.wait(
+        lambda found: found.value(m("vm_nice"), **VM) == 7, "the second in the place of the first"
+    )
+    assert found.value(m("vms"), state="Unmanaged") == 1
+    assert found.value(m("vms"), state="Managed") == 1
 
 
 def test_while_the_api_server_is_away_the_agent_says_so(
