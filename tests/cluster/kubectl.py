@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,11 +29,15 @@ class KubectlError(Exception):
 
 
 class Kubectl:
-    """An administrator's kubectl, in a folder: paths of files start there."""
+    """An administrator's kubectl, in a folder: paths of files start there.
+
+    `transcript` is what a terminal would show of it.
+    """
 
     def __init__(self, cluster: Cluster, folder: Path, home: Path) -> None:
         self._program = str(programs().kubectl)
         self._folder = folder
+        self.transcript = ""
         kept = {key: os.environ[key] for key in ("PATH", "LANG") if key in os.environ}
         self._environment: Mapping[str, str] = {
             **kept,
@@ -59,6 +64,8 @@ class Kubectl:
             check=False,
             timeout=TIMEOUT,
         )
+        typed = shlex.join(("kubectl", *words))
+        self.transcript += f"$ {typed}\n{done.stdout}{done.stderr}"
         return Said(done.returncode, done.stdout, done.stderr)
 
     def json(self, *words: str) -> Any:

@@ -172,20 +172,27 @@ class Node:
 
 
 class Scene:
-    """One test's node, tenant and policies on a site that others use too. A context manager."""
+    """One test's node, tenant and policies on a site that others use too. A context manager.
 
-    def __init__(self, site: Site, folder: Path) -> None:
+    tag: what is in their names, else nobody else's. tenant: its name, else one with the tag.
+    """
+
+    def __init__(
+        self, site: Site, folder: Path, tag: str | None = None, tenant: str | None = None
+    ) -> None:
         self.site = site
         self.api, self.kubectl, self.operator = site.api, site.kubectl, site.operator
         self._folder = folder
         self._stack = ExitStack()
-        self._tag = uuid.uuid4().hex[:6]
+        self._tag = tag or uuid.uuid4().hex[:6]
+        self.tenant = tenant or self.named("tenant")
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self._stack = stack
             self.node = self.new_node("node")
-            self.tenant = self.new_tenant("tenant")
+            # It stays, as nobody here would finish its deletion.
+            self.kubectl("create", "namespace", self.tenant)
             self._stack = stack.pop_all()
         return self
 
@@ -198,18 +205,12 @@ class Scene:
         self._stack.close()
 
     def named(self, prefix: str) -> str:
-        """A name that no other test has."""
+        """A name with the tag."""
         return f"{prefix}-{self._tag}"
 
     def new_node(self, prefix: str) -> Node:
         node = Node(self.site, self.named(prefix), self._folder / prefix)
         return self._stack.enter_context(node)
-
-    def new_tenant(self, prefix: str) -> str:
-        """A namespace; it stays, as nobody here would finish its deletion."""
-        name = self.named(prefix)
-        self.kubectl("create", "namespace", name)
-        return name
 
     # --- VMs ---
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -131,8 +132,10 @@ def install(kubectl: Kubectl) -> None:
     """What an administrator types, on a cluster where KubeVirt is."""
     kubectl("create", "-f", str(kubevirt.CRD))  # too large for `apply`
     kubectl("apply", "-f", "crds/")
-    kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", "crds/")
-    kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(kubevirt.CRD))
+    established = ("wait", "--for=condition=Established", "--timeout=30s", "-f")
+    for crds in ("crds/", str(kubevirt.CRD)):
+        # A CRD's conditions are null for its first moment, at which kubectl gives up.
+        eventually(partial(kubectl.run, *established, crds), lambda said: said.status == 0, "CRDs")
     kubectl("apply", "-f", "deploy/base/")
 
 
