@@ -123,6 +123,15 @@ def test_describe_explains_a_vm_that_is_not_managed(
     } <= entry
 
 
+def test_describe_tells_how_far_a_policy_has_come(kubectl: Kubectl) -> None:
+    kubectl("wait", "--for=condition=Ready", "--timeout=30s", "peacepolicy/seed-figure-7")
+    described = kubectl("describe", "peacepolicy", "seed-figure-7")
+    shown = [" ".join(line.split()) for line in described.splitlines()]
+    assert {"Message: of 2 nodes 2 in force", "Reason: InForce", "Vms: 4"} <= set(shown)
+    _, _, events = described.partition("\nEvents:\n")
+    assert re.search(r"Normal +Accepted .* the spec is sound$", events, re.MULTILINE), described
+
+
 def test_explain_tells_what_a_rule_is_made_of(kubectl: Kubectl) -> None:
     said = kubectl("explain", "peacepolicy.spec.rules")
     for field in ("when", "for", "until", "pick", "nice", "cooldown", "name"):
