@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from apiserver import Cluster, programs
 from peacemaker_kube.api import Document
@@ -67,10 +66,6 @@ class Kubectl:
         typed = shlex.join(("kubectl", *words))
         self.transcript += f"$ {typed}\n{done.stdout}{done.stderr}"
         return Said(done.returncode, done.stdout, done.stderr)
-
-    def json(self, *words: str) -> Any:
-        """What it shows as JSON."""
-        return json.loads(self(*words, "-o", "json"))
 
     def apply(self, *documents: Document) -> str:
         """`kubectl apply -f -`."""

@@ -22,7 +22,6 @@ from tests.cluster.e2e.site import Site, condition, eventually
 from tests.kernel.scene import is_untouched, nices, start_with_qmp
 
 BASELINE = 1000
-POLICY = "peacepolicy"
 
 
 @dataclass(frozen=True, slots=True)

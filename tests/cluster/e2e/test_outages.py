@@ -98,7 +98,9 @@ def test_the_agent_enforces_on_while_the_api_server_is_away_and_all_catch_up_aft
 
 
 @pytest.mark.parametrize(
-    "edit", ['{"spec":{"suspended":{"reason":"ByHand"}}}', '{"spec":{"vms":[]}}']
+    "edit",
+    ['{"spec":{"suspended":{"reason":"ByHand"}}}', '{"spec":{"vms":[]}}'],
+    ids=["suspended", "without VMs"],
 )
 def test_a_peace_list_edited_by_hand_is_put_back_and_the_agent_follows(
     scene: Scene, edit: str
