@@ -2,6 +2,7 @@
 tells what became of them.
 """
 
+import copy
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +20,7 @@ from peacemaker_kube.paths import API_VERSION, PEACE_LISTS, item, status
 from tests.cluster.conftest import CRDS, is_established
 from tests.kernel.cluster_scene import NODE, ClusterAgent, PodVm, listed_policy, pod_vm, spec
 
+CRD = "peacelists.peacemaker.dev"
 CRD_PATH = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 TIMEOUT = 30.0
 PROMPT = 3.0
@@ -44,8 +46,8 @@ class Node:
         except ApiError as error:
             if error.reason != "AlreadyExists":
                 raise
-            found = self.read()
-            self.api.replace(item(PEACE_LISTS, NODE), found | {"spec": spec})
+            whole = {"suspended": None, "maxClaimPercent": None, **spec}
+            self.api.patch(item(PEACE_LISTS, NODE), {"spec": whole})
 
     def read(self) -> Document:
         return self.api.get(item(PEACE_LISTS, NODE))
@@ -113,9 +115,7 @@ def own() -> Iterator[Cluster]:
     with Cluster() as own:
         api = Api.load(str(own.kubeconfig))
         api.create(CRD_PATH, yaml.safe_load((CRDS / "peacemaker.dev_peacelists.yaml").read_bytes()))
-        wait_for(
-            lambda: is_established(api.client, "peacelists.peacemaker.dev"), TIMEOUT, "the CRD"
-        )
+        wait_for(lambda: is_established(api.client, CRD), TIMEOUT, "the CRD")
         api.close()
         yield own
 
@@ -325,7 +325,7 @@ def test_work_goes_on_while_the_api_server_is_away_and_after_it_is_back(
     with away(own):
         reached = nice() + 2
         node.agent.wait(lambda: nice() >= reached, "more steps")
-        node.agent.stop()
+        assert node.agent.stop() == 0
         node.agent.launch(*SHORT)
         node.agent.wait(lambda: nice() >= reached + 2, "steps after that")
     node.wait_status(lambda s: s["vms"][0]["nice"] >= reached + 2, "what happened meanwhile")
@@ -386,6 +386,76 @@ def test_at_rest_nothing_is_written_nor_after_a_restart(node: Node, vm: PodVm) -
     node.agent.launch(*SHORT)
     node.agent.wait(lambda: passes(8), "eight passes of the next agent")
     assert node.version() == settled, f"{node.status()}"
+
+
+@contextmanager
+def another_schema(node: Node, edit: Callable[[Document], object]) -> Iterator[None]:
+    """As if the CRD were of another version: with its status' properties edited like this."""
+    path = item(CRD_PATH, CRD)
+    before = node.api.get(path)
+    after = copy.deepcopy(before)
+    properties = after["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+    edit(properties["status"]["properties"])
+    node.api.replace(path, after)
+    try:
+        yield
+    finally:
+        now = node.api.get(path)
+        node.api.replace(path, now | {"spec": before["spec"]})
+
+
+def test_a_status_that_the_server_refuses_is_told_once_in_its_words(node: Node, vm: PodVm) -> None:
+    orders = spec(vm, policies=(listed_policy(put(5)),))
+    node.apply(orders)
+    with another_schema(node, lambda status: status["vms"].update(maxItems=0)):
+        wait_for(lambda: _is_refused(node), TIMEOUT, "the server to have this schema")
+        node.agent.launch(*SHORT)
+        told = node.agent.wait_event("status is not written")
+        assert "status.vms: Too many: 1: must have at most 0 items" in told["why"]
+        obeyed(vm, AT_5, 5)
+        passes = node.agent.status()["policies"][0]["passes"]
+        node.agent.wait(
+            lambda: node.agent.status()["policies"][0]["passes"] >= passes + 8, "two intervals"
+        )
+        assert len(node.agent.events("status is not written")) == 1
+    node.apply(orders | {"maxClaimPercent": 110})
+    node.wait_vm(vm, nice=5)
+
+
+def _is_refused(node: Node) -> bool:
+    entry = {"uid": "u", "namespace": "n", "name": "n", "state": "Managed"}
+    try:
+        node.api.patch(status(PEACE_LISTS, NODE), {"status": {"vms": [entry]}}, dryRun="All")
+    except ApiError:
+        return True
+    return False
+
+
+def test_a_field_that_an_older_schema_does_not_have_is_not_written_for_ever(
+    node: Node, vm: PodVm
+) -> None:
+    node.apply(spec(vm, policies=(listed_policy(put(5)),)))
+
+    def without_message(status: Document) -> None:
+        del status["vms"]["items"]["properties"]["message"]
+
+    with another_schema(node, without_message):
+        wait_for(lambda: not _keeps_message(node), TIMEOUT, "the server to have this schema")
+        node.agent.launch(*SHORT)
+        node.wait_vm(vm, nice=5)
+        settled = node.version()
+        passes = node.agent.status()["policies"][0]["passes"]
+        node.agent.wait(
+            lambda: node.agent.status()["policies"][0]["passes"] >= passes + 8, "two intervals"
+        )
+        assert "message" not in node.wait_vm(vm, nice=5)
+        assert node.version() == settled
+
+
+def _keeps_message(node: Node) -> bool:
+    entry = {"uid": "u", "namespace": "n", "name": "n", "state": "Managed", "message": "m"}
+    found = node.api.patch(status(PEACE_LISTS, NODE), {"status": {"vms": [entry]}}, dryRun="All")
+    return "message" in found["status"]["vms"][0]
 
 
 def test_an_agent_that_is_called_silent_answers(node: Node, vm: PodVm) -> None:
