@@ -3,7 +3,7 @@
 # They hold Debian's Python, the locked packages and the product: no shell, no package manager.
 # Debian's packages are unpacked beside the build's own system, so that nothing has to be removed.
 #
-#   BASE_IMAGE  Debian 12, where the build runs; none of it is in the images
+#   BASE_IMAGE  Debian 12, where the build runs; nothing of it is in the images
 #   VERSION     what org.opencontainers.image.version says: the product's version
 #   REVISION    what org.opencontainers.image.revision says: the commit
 #
@@ -13,22 +13,18 @@
 
 ARG BASE_IMAGE=debian:bookworm-slim
 
-# ---- the tools of the build
+# ---- the tools of the build in /tools, and in /runtime Debian's Python as a tree of its own
 
 FROM ${BASE_IMAGE} AS tools
 ENV PIP_CONFIG_FILE=/run/secrets/pip PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
-COPY tools/image/requirements.txt /tools/
+COPY tools/image/requirements.txt tools/image/inside/debian.sh /tools/
 RUN --mount=type=secret,id=pip --mount=type=secret,id=ca \
     apt-get update \
  && apt-get install --yes --no-install-recommends ca-certificates python3.11-venv \
  && python3.11 -m venv /tools/venv \
- && /tools/venv/bin/pip install --require-hashes --only-binary :all: -r /tools/requirements.txt
-
-# ---- Debian's Python, as a tree of its own in /runtime
-
-FROM tools AS debian
-COPY tools/image/inside/debian.sh /tools/
-RUN sh /tools/debian.sh /runtime
+ && /tools/venv/bin/pip install --require-hashes --only-binary :all: -r /tools/requirements.txt \
+ && sh /tools/debian.sh /runtime \
+ && rm -r /var/lib/apt/lists/* /var/cache/apt/*
 
 # ---- the locked packages, in a virtual environment
 
@@ -42,7 +38,7 @@ RUN --mount=type=secret,id=pip --mount=type=secret,id=ca sh /tools/packages.sh o
 
 # ---- the product, which changes most, and the bill of materials
 
-FROM debian AS product
+FROM tools AS product
 COPY . /product/source
 RUN /tools/venv/bin/pip wheel --no-deps --no-build-isolation --no-index \
       --wheel-dir /product/wheel /product/source \
@@ -61,7 +57,7 @@ RUN sh /product/source/tools/image/inside/product.sh operator
 FROM scratch AS python
 # The root file system is read-only, and byte-code was made in the build.
 ENV PATH=/opt/peacemaker/bin PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PYTHONUTF8=1
-COPY --from=debian /runtime /
+COPY --from=tools /runtime /
 
 FROM python AS agent
 ARG VERSION

@@ -12,8 +12,10 @@ $pip install --no-compile --require-hashes --only-binary :all: -r "/tools/$side.
 cd $venv/lib/python3.11/site-packages
 rm -r kubernetes/aio      # the client once more, for asyncio
 rm -r cel_expr_python/ext # functions that CEL does not have of itself: policies are checked without
+# Of the client both sides use connections and credentials, and speak in plain documents; the
+# operator also has the Lease of its leader from it.
+find kubernetes/client/api -name '*_api.py' -not -name 'coordination_v1_api.py' -delete
 if [ "$side" = agent ]; then
-  # The agent speaks in plain documents: of the client it uses connections and credentials.
   find kubernetes/client/api kubernetes/client/models -name '*.py' -not -name __init__.py -delete
   # Only the client for asyncio uses these. (The operator's frame does, too.)
   $pip uninstall --yes aiohappyeyeballs aiohttp aiohttp-retry aiosignal attrs frozenlist \

@@ -35,7 +35,7 @@ def debian_component(control: str) -> Component:
 
 def main(python: Path, status: Path) -> None:
     """Print the bill of both; an error of the schema ends the build."""
-    bom: Bom = Bom.from_json(json.loads(python.read_bytes()))  # type: ignore[attr-defined]
+    bom: Bom = Bom.from_json(json.loads(python.read_bytes()))
     bom.components.update(debian_component(file.read_text()) for file in status.iterdir())
     text = JsonV1Dot6(bom).output_as_string(indent=2)
     if errors := JsonStrictValidator(SchemaVersion.V1_6).validate_str(text):

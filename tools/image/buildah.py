@@ -1,0 +1,84 @@
+"""buildah with a store of its own, below the user's cache."""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from guest.host import GuestError, call
+
+# Command → the Debian package that brings it.
+_COMMANDS = {"buildah": "buildah", "debootstrap": "debootstrap", "unshare": "util-linux"}
+
+
+class ImageError(Exception):
+    """An image could not be built or read; the text says why."""
+
+
+def require_commands() -> None:
+    """Raise ImageError that says what is missing to build images: a command, or to be root."""
+    if os.geteuid() != 0:
+        raise ImageError("only root can build the images (chroot, other users' files)")
+    missing = [command for command in _COMMANDS if shutil.which(command) is None]
+    if missing:
+        packages = " ".join(_COMMANDS[command] for command in missing)
+        raise ImageError(f"missing: {', '.join(missing)}; do: apt-get install {packages}")
+
+
+def cache() -> Path:
+    """The folder of what is slow to make: below $XDG_CACHE_HOME or ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(base, "peacemaker", "image")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextmanager
+def locked() -> Iterator[None]:
+    """Hold the cache's lock: builds at the same time wait for each other.
+
+    The kernel drops the lock with its holder, however that one ends; what a killed holder was
+    making is removed by the next one.
+    """
+    with (cache() / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        for abandoned in cache().glob(".*"):
+            shutil.rmtree(abandoned)
+        yield
+
+
+def buildah(*words: str | Path) -> str:
+    """Run buildah and return what it says, stripped. Raises ImageError with its last lines.
+
+    The store's driver copies whole layers, as that is what works everywhere, in containers too.
+    """
+    store = cache() / "store"
+    place: list[str | Path] = [
+        "--root",
+        store / "root",
+        "--runroot",
+        store / "run",
+        "--storage-driver",
+        "vfs",
+    ]
+    return run(["buildah", *place, *words]).strip()
+
+
+def exists(image: str) -> bool:
+    """Whether the store has an image of this name."""
+    return bool(buildah("images", "--quiet", "--filter", f"reference={image}"))
+
+
+def run(command: Sequence[str | Path]) -> str:
+    """Run a command and return its output. Raises ImageError with its last lines."""
+    try:
+        return call(command)
+    except GuestError as error:
+        raise ImageError(str(error)) from None
+
+
+def tell(text: str) -> None:
+    """Say on stderr what takes a while."""
+    os.write(2, f"image: {text}\n".encode())
