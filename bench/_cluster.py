@@ -1,24 +1,28 @@
-"""The operator as it is installed, beside a real API server, and what it writes there."""
+"""What the benchmarks of the control plane share: objects as a real cluster has them, operator and
+agent with the rights of their roles, and what these wrote.
+"""
 
+import copy
 import json
 import os
-import shutil
-import signal
-import socket
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from apiserver import Cluster
-from lab.measure import wait_for
-from lab.processes import TIMEOUT, Process, launch
-from tests.cluster.deployment import NAMESPACE, kubeconfig
+from lab.agent import Agent
+from peacemaker_kube import paths
+from peacemaker_kube.api import Api, Document
+from tests import kubevirt
+from tests.cluster.deployment import AGENT, NAMESPACE, agent_pod, kubeconfig, token
+from tests.cluster.program import Program, running_with
 
 CONNECTIONS = 8
 
@@ -28,8 +32,102 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+# --- objects ---
+
+
+def create_node(api: Api, name: str) -> Document:
+    """A Node with as many labels and images as a real one has. Returns its agent's pod, ready."""
+    labels = {f"cpu-feature.node.kubevirt.io/feature-{index}": "true" for index in range(80)}
+    labels |= {"kubevirt.io/schedulable": "true", "kubernetes.io/hostname": name}
+    images = [
+        {
+            "names": [f"registry.example.com/team/image-{index}@sha256:{index:064x}"],
+            "sizeBytes": 10**8 + index,
+        }
+        for index in range(50)
+    ]
+    node = {"metadata": {"name": name, "labels": labels}, "status": {"images": images}}
+    api.create(paths.NODES, node)
+    pod = agent_pod(api, name)
+    path = paths.item(paths.core(NAMESPACE, "pods"), pod["metadata"]["name"])
+    ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+    return api.patch(f"{path}/status", ready)
+
+
+def vmis(namespace: str) -> str:
+    """Where the VirtualMachineInstances of a namespace are."""
+    return f"/apis/kubevirt.io/v1/namespaces/{namespace}/virtualmachineinstances"
+
+
+def create_vmi(
+    api: Api, namespace: str, name: str, node: str, pod: str, labels: dict[str, str]
+) -> Document:
+    """A running VirtualMachineInstance as KubeVirt writes it, in this pod of the node."""
+    document = copy.deepcopy(kubevirt.RUNNING)
+    kept = {key: document["metadata"][key] for key in ("annotations", "finalizers")}
+    labels = {"kubevirt.io/nodeName": node, **labels}
+    document["metadata"] = {**kept, "namespace": namespace, "name": name, "labels": labels}
+    document["status"] |= {"nodeName": node, "activePods": {pod: node}}
+    return api.create(vmis(namespace), document)
+
+
+def at_once(do: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """The results for all items, a few at a time: most of the time is the API server's."""
+    with ThreadPoolExecutor(CONNECTIONS) as threads:
+        return list(threads.map(do, items))
+
+
+# --- programs ---
+
+
+@contextmanager
+def running_operator(cluster: Cluster, bearer: str) -> Iterator[Program]:
+    """`peacemaker-operator run` with this token, from its start on; its log goes to stderr if an
+    exception ends it.
+    """
+    with tempfile.TemporaryDirectory(prefix="peacemaker-bench-") as scratch:
+        file = kubeconfig(cluster, bearer, Path(scratch, "kubeconfig"))
+        with running_with(file) as program:
+            try:
+                yield program
+                program.process.must_run()
+            except BaseException:
+                print(program.said()[-10_000:], file=sys.stderr)
+                raise
+
+
+@contextmanager
+def running_agent(
+    cluster: Cluster, api: Api, pod: Document, below: str, *options: str
+) -> Iterator[Agent]:
+    """`peacemaker-agent run --node` with the token of its pod, for VMs below this cgroup, from when
+    it answers on. It is ended with the context, and what it wrote is put back; RuntimeError if that
+    cannot be done.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="peacemaker-bench-") as scratch,
+        Agent(Path(scratch), below) as agent,
+    ):
+        file = kubeconfig(cluster, token(api, AGENT, pod), Path(scratch, "kubeconfig"))
+        # An interpreter of its own: one forked from here would share this one's memory.
+        command = [
+            *(sys.executable, "-m", "peacemaker_nodeagent", "run"),
+            *("--node", pod["spec"]["nodeName"], "--kubeconfig", str(file)),
+            *("--run-dir", agent.run_dir.path, "--below", below, *options),
+        ]
+        agent.start(prepare=partial(os.execv, sys.executable, command))
+        yield agent
+        agent.stop()
+        done = agent.call("restore")
+        if done.status != 0:
+            raise RuntimeError(f"not all is restored: {done.stdout}{done.stderr}")
+
+
+# --- what they do ---
+
+
 class Writes:
-    """What one service account wrote, from the API server's audit log: how often, by verb and
+    """What a service account wrote, from the API server's audit log: how often, by verb and
     resource. Renewals of Leases are left out.
     """
 
@@ -40,7 +138,7 @@ class Writes:
         self._counts: Counter[str] = Counter()
 
     def all(self) -> Counter[str]:
-        """Those since this was made."""
+        """Those since the API server was started."""
         with self._log.open("rb") as log:
             log.seek(self._at)
             for line in log:
@@ -50,66 +148,25 @@ class Writes:
                 self._take(json.loads(line))
         return Counter(self._counts)
 
-    def _take(self, event: dict[str, object]) -> None:
-        user, what = event["user"], event.get("objectRef")
-        assert isinstance(user, dict)
-        if user["username"] != self._user or event["verb"] in _READ_ONLY:
+    def wait_quiet(self, seconds: float, timeout: float = 300.0) -> None:
+        """Until nothing was written for so long. TimeoutError."""
+        deadline = time.monotonic() + timeout
+        before = self.all()
+        while True:
+            time.sleep(seconds)
+            if (now := self.all()) == before:
+                return
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self._user} goes on writing: {now - before}")
+            before = now
+
+    def _take(self, event: Document) -> None:
+        if event["user"]["username"] != self._user or event["verb"] in _READ_ONLY:
             return
-        assert isinstance(what, dict)
+        what = event["objectRef"]
         resource = "/".join(filter(None, (what["resource"], what.get("subresource"))))
         if resource != "leases":
             self._counts[f"{event['verb']} {resource}"] += 1
-
-
-@contextmanager
-def running_operator(cluster: Cluster, bearer: str) -> Iterator[Process]:
-    """`peacemaker-operator run` with this token, from its start on. SIGTERM ends it with the
-    context; its log goes to stderr if an exception does.
-    """
-    metrics, health, webhook = (f"127.0.0.1:{port}" for port in _free_ports(3))
-    with tempfile.TemporaryDirectory(prefix="peacemaker-bench-") as scratch:
-        file = kubeconfig(cluster, bearer, Path(scratch, "kubeconfig"))
-        process = launch(
-            [
-                *(installed("peacemaker-operator"), "run"),
-                *("--kubeconfig", str(file), "--namespace", NAMESPACE),
-                *("--metrics-address", metrics, "--health-address", health),
-                *("--webhook-address", webhook, "--webhook-url", f"https://{webhook}"),
-            ]
-        )
-        try:
-            yield process
-            process.must_run()
-        except BaseException:
-            print(log_of(process)[-10_000:], file=sys.stderr)
-            raise
-        finally:
-            _end(process)
-
-
-def log_of(process: Process) -> str:
-    """All that it said."""
-    output = process.output.fileno()
-    return os.pread(output, os.fstat(output).st_size, 0).decode(errors="replace")
-
-
-def _end(process: Process) -> None:
-    """Ask it to end; end it if it does not."""
-    try:
-        if process.child.poll() is None:
-            os.kill(process.pid, signal.SIGTERM)
-            wait_for(lambda: process.child.poll() is not None, TIMEOUT, "the operator to end")
-    finally:
-        process.stop()
-
-
-def installed(program: str) -> str:
-    """The console script of this interpreter's environment."""
-    places = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
-    command = shutil.which(program, path=places)
-    if command is None:
-        raise FileNotFoundError(f"no {program} in {places}: make install")
-    return command
 
 
 def memory(pid: int, field: str) -> float:
@@ -127,6 +184,12 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def percentile(values: Iterable[float], percent: float) -> float:
+    """The value below which so many percent are."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
+
+
 def poll(condition: Callable[[], bool], every: float, timeout: float, what: str) -> None:
     """Wait for what costs too much to be asked all the time. TimeoutError."""
     deadline = time.monotonic() + timeout
@@ -134,23 +197,3 @@ def poll(condition: Callable[[], bool], every: float, timeout: float, what: str)
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {timeout:g} s for {what}")
         time.sleep(every)
-
-
-def at_once(do: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """The results for all items, a few at a time: most of the time is the API server's."""
-    with ThreadPoolExecutor(CONNECTIONS) as threads:
-        return list(threads.map(do, items))
-
-
-def percentile(values: Iterable[float], percent: float) -> float:
-    """The value below which so many percent are."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]

@@ -16,7 +16,6 @@ Writes are counted in the API server's audit log, renewals of the Lease left out
 import argparse
 import copy
 import itertools
-import json
 import threading
 import time
 import uuid
@@ -36,19 +35,21 @@ from bench._cluster import (
     Writes,
     at_once,
     cpu_seconds,
-    log_of,
+    create_node,
+    create_vmi,
     memory,
     percentile,
     poll,
     running_operator,
+    vmis,
 )
 from bench._report import Figure, arguments, run, say
 from lab import wait_for
-from lab.processes import Process
 from peacemaker_kube import paths
 from peacemaker_kube.api import Api, Document
 from peacemaker_kube.watch import Change, Watch
-from tests.cluster.deployment import AGENT, NAMESPACE, OPERATOR, deployed, token
+from tests import kubevirt
+from tests.cluster.deployment import NAMESPACE, OPERATOR, deployed, token
 
 VMS_PER_NODE = 10
 NAMESPACES = 50
@@ -68,7 +69,6 @@ BACKLOG = 20.0
 """Seconds of changes that may wait for the API server before the benchmark gives up."""
 
 _ROOT = Path(__file__).parents[1]
-_VMI: Document = json.loads((_ROOT / "tests/data/kubevirt/vmi-running.json").read_text())
 _POLICY: Document = yaml.safe_load((_ROOT / "policies/restrain-noisy.yaml").read_text())
 OBSERVERS = ("policy-18", "policy-19")
 _SERIAL = "bench.example.com/serial"
@@ -78,7 +78,8 @@ _SERIAL = "bench.example.com/serial"
 class Vm:
     """One VirtualMachineInstance on the API server."""
 
-    path: str
+    namespace: str
+    name: str
     uid: str
     pod: str
     node: str
@@ -138,18 +139,6 @@ class Bench:
                     return f"on {node} {uid} is {found.get(uid)}, not {vm}"
         return f"there are PeaceLists of {self.lists.keys() - self.wanted.keys()}"
 
-    def wait_quiet(self, seconds: float, timeout: float = 300.0) -> None:
-        """Until the operator has written nothing for a while."""
-        deadline = time.monotonic() + timeout
-        before = self.writes.all()
-        while True:
-            time.sleep(seconds)
-            if (now := self.writes.all()) == before:
-                return
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"the operator goes on writing: {now - before}")
-            before = now
-
 
 def measure(parsed: argparse.Namespace) -> list[Figure]:
     figures: list[Figure] = []
@@ -161,7 +150,8 @@ def measure(parsed: argparse.Namespace) -> list[Figure]:
             _grow(bench, vms)
             with _following(bench):
                 begin = time.monotonic()
-                with running_operator(cluster, bench.bearer) as operator:
+                with running_operator(cluster, bench.bearer) as program:
+                    operator = program.process.pid
                     found, cost = _one_size(bench, operator, begin, parsed)
                     figures += found
                     costs.append(cost)
@@ -191,8 +181,7 @@ def _grow(bench: Bench, count: int) -> None:
     api = bench.api
     api.delete(paths.PEACE_LISTS)
     nodes = [f"node-{index:04}" for index in range(len(bench.nodes), count // VMS_PER_NODE)]
-    at_once(lambda node: api.create(paths.NODES, _node(node)), nodes)
-    at_once(lambda node: _create_agent_pod(api, node), nodes)
+    at_once(lambda node: create_node(api, node), nodes)
     bench.nodes += nodes
     bench.vms += at_once(
         lambda index: _create_vm(api, index, bench.nodes[index // VMS_PER_NODE]),
@@ -228,59 +217,14 @@ def _governor(team: int) -> str:
     return f"policy-{min(team, 14):02}"
 
 
-def _node(name: str) -> Document:
-    """A node with as many labels and images as a real one has."""
-    labels = {f"cpu-feature.node.kubevirt.io/feature-{index}": "true" for index in range(80)}
-    labels |= {"kubevirt.io/schedulable": "true", "topology.kubernetes.io/zone": name[-1]}
-    images = [
-        {
-            "names": [f"registry.example.com/team/image-{index}@sha256:{index:064x}"],
-            "sizeBytes": 10**8 + index,
-        }
-        for index in range(50)
-    ]
-    return {"metadata": {"name": name, "labels": labels}, "status": {"images": images}}
-
-
-def _create_agent_pod(api: Api, node: str) -> None:
-    labels = {"app.kubernetes.io/name": "peacemaker", "app.kubernetes.io/component": "agent"}
-    document = {
-        "metadata": {"name": f"agent-{node}", "labels": labels},
-        "spec": {
-            "nodeName": node,
-            "serviceAccountName": AGENT,
-            "containers": [{"name": "agent", "image": "registry.example.com/agent:1"}],
-        },
-    }
-    pods = paths.core(NAMESPACE, "pods")
-    api.create(pods, document)
-    ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
-    api.patch(f"{paths.item(pods, f'agent-{node}')}/status", ready)
-
-
 def _create_vm(api: Api, index: int, node: str) -> Vm:
-    """A VM as KubeVirt has it, with ten labels."""
-    team, pod = index % TEAMS, str(uuid.uuid4())
+    """A VM with ten labels."""
+    team, pod, name = index % TEAMS, str(uuid.uuid4()), f"vm-{index:05}"
     namespace = _namespace(index % NAMESPACES)
-    document = copy.deepcopy(_VMI)
-    metadata = document["metadata"]
-    for name in ("uid", "resourceVersion", "creationTimestamp", "generation"):
-        del metadata[name]
-    metadata["name"] = f"vm-{index:05}"
-    metadata["namespace"] = namespace
-    metadata["labels"] = {
-        "kubevirt.io/nodeName": node,
-        "team": f"team-{team:02}",
-        "app.kubernetes.io/instance": metadata["name"],
-        _SERIAL: "0",
-        **{f"example.com/label-{number}": f"value-{number}" for number in range(6)},
-    }
-    document["status"]["nodeName"] = node
-    document["status"]["activePods"] = {pod: node}
-    collection = f"/apis/kubevirt.io/v1/namespaces/{namespace}/virtualmachineinstances"
-    created = api.create(collection, document)
-    uid = created["metadata"]["uid"]
-    return Vm(paths.item(collection, metadata["name"]), uid, pod, node, team)
+    labels = {f"example.com/label-{number}": f"value-{number}" for number in range(6)}
+    labels |= {"team": f"team-{team:02}", "app.kubernetes.io/instance": name, _SERIAL: "0"}
+    created = create_vmi(api, namespace, name, node, pod, labels)
+    return Vm(namespace, name, created["metadata"]["uid"], pod, node, team)
 
 
 # --- what the PeaceLists say ---
@@ -331,15 +275,15 @@ def _take(bench: Bench, change: Change[dict[str, Listed]], now: float) -> None:
 
 
 def _one_size(
-    bench: Bench, operator: Process, begin: float, parsed: argparse.Namespace
+    bench: Bench, operator: int, begin: float, parsed: argparse.Namespace
 ) -> tuple[list[Figure], Cost]:
     count = len(bench.vms)
     is_full = count == parsed.vms
     name = f"{count:,} VMs"
     bench.wait_right(COLD_TIMEOUT)
-    cold, cold_cpu = bench.last_change - begin, cpu_seconds(operator.pid)
+    cold, cold_cpu = bench.last_change - begin, cpu_seconds(operator)
     say(f"cold after {cold:.1f} s")
-    bench.wait_quiet(5.0)
+    bench.writes.wait_quiet(5.0)
     figures = [
         Figure(f"{name}, cold: all PeaceLists are right", "s", (cold,), at_most=60.0),
         Figure(f"{name}, cold: the operator's CPU time", "s", (cold_cpu,)),
@@ -359,7 +303,7 @@ def _one_size(
         Figure(
             f"{name}: most memory (RSS)",
             "MiB",
-            (memory(operator.pid, "VmHWM"),),
+            (memory(operator, "VmHWM"),),
             at_most=256.0 if is_full else None,
         )
     )
@@ -375,15 +319,15 @@ class Changes:
     cpu: float
 
 
-def _changes(bench: Bench, operator: Process, parsed: argparse.Namespace) -> list[Changes]:
+def _changes(bench: Bench, operator: int, parsed: argparse.Namespace) -> list[Changes]:
     """Some phases of changes, each seen in the PeaceLists before the next begins."""
     found = []
     for _ in range(PHASES):
         first = next(bench.serials)
-        begin, cpu = time.monotonic(), cpu_seconds(operator.pid)
+        begin, cpu = time.monotonic(), cpu_seconds(operator)
         _at_rate(RATE, parsed.seconds / PHASES, lambda _: _change(bench))
         bench.wait_right(60.0)
-        used = (cpu_seconds(operator.pid) - cpu) / (time.monotonic() - begin)
+        used = (cpu_seconds(operator) - cpu) / (time.monotonic() - begin)
         delays = [bench.delays[serial] for serial in bench.delays if serial > first]
         found.append(Changes(percentile(delays, 50), percentile(delays, 99), used))
         say(f"{len(delays):,} changes: {found[-1]}")
@@ -400,10 +344,10 @@ def _change(bench: Bench) -> None:
     if serial % 2:
         new = replace(new, state="Managed" if old.state == "Deferred" else "Deferred")
         paused = [{"type": "Paused", "status": "True"}] if new.state == "Deferred" else []
-        patch["status"] = {"conditions": [*_VMI["status"]["conditions"], *paused]}
+        patch["status"] = {"conditions": [*kubevirt.RUNNING["status"]["conditions"], *paused]}
     bench.wanted[vm.node][vm.uid] = new
     bench.sent[serial] = time.monotonic()
-    bench.api.patch(vm.path, patch)
+    bench.api.patch(paths.item(vmis(vm.namespace), vm.name), patch)
 
 
 @contextmanager
@@ -433,8 +377,8 @@ def _write_status(bench: Bench, number: int) -> None:
     vms = [
         {
             "uid": vm.uid,
-            "namespace": vm.path.split("/")[5],
-            "name": vm.path.rpartition("/")[2],
+            "namespace": vm.namespace,
+            "name": vm.name,
             "state": "Managed",
             "nice": nice,
             "effectiveNice": nice,
@@ -494,19 +438,19 @@ def _at_rate(
             call.result()
 
 
-def _rest(bench: Bench, operator: Process, seconds: float) -> list[Figure]:
-    bench.wait_quiet(QUIET)
+def _rest(bench: Bench, operator: int, seconds: float) -> list[Figure]:
+    bench.writes.wait_quiet(QUIET)
     say(f"all quiet for {seconds:g} s")
-    writes, cpu = bench.writes.all(), cpu_seconds(operator.pid)
+    writes, cpu = bench.writes.all(), cpu_seconds(operator)
     time.sleep(seconds)
     written = bench.writes.all() - writes
     if written:
         say(f"written at rest: {written}")
-    used = 100 * (cpu_seconds(operator.pid) - cpu) / seconds
+    used = 100 * (cpu_seconds(operator) - cpu) / seconds
     return [
         Figure(f"rest for {seconds:g} s: writes", "", (float(written.total()),), at_most=0.0),
         Figure("rest: CPU of one core", "%", (used,), at_most=0.5),
-        Figure("rest: memory (RSS)", "MiB", (memory(operator.pid, "VmRSS"),), at_most=256.0),
+        Figure("rest: memory (RSS)", "MiB", (memory(operator, "VmRSS"),), at_most=256.0),
     ]
 
 
@@ -522,7 +466,7 @@ def _silence(bench: Bench) -> list[Figure]:
         180.0,
         "the silence of all agents to be told",
     )
-    bench.wait_quiet(QUIET)
+    bench.writes.wait_quiet(QUIET)
     written = bench.writes.all() - writes
     say(f"written: {written}")
     each = written.total() / len(bench.nodes)
@@ -533,11 +477,11 @@ def _restart(bench: Bench) -> list[Figure]:
     """The operator is started anew, and finds all as it should be."""
     say("the operator is started anew")
     writes = bench.writes.all()
-    with running_operator(bench.cluster, bench.bearer) as operator:
-        wait_for(lambda: "msg=leading" in log_of(operator), 60.0, "the operator to lead")
-        wait_for(lambda: "all lists are there" in log_of(operator), 60.0, "it to know all")
+    with running_operator(bench.cluster, bench.bearer) as program:
+        wait_for(lambda: "msg=leading" in program.said(), 60.0, "the operator to lead")
+        wait_for(lambda: "all lists are there" in program.said(), 60.0, "it to know all")
         time.sleep(QUIET)
-        known = memory(operator.pid, "VmRSS")
+        known = memory(program.process.pid, "VmRSS")
     written = bench.writes.all() - writes
     if written:
         say(f"written after the restart: {written}")
