@@ -24,7 +24,7 @@ RUN --mount=type=secret,id=pip --mount=type=secret,id=ca \
  && python3.11 -m venv /tools/venv \
  && /tools/venv/bin/pip install --require-hashes --only-binary :all: -r /tools/requirements.txt \
  && sh /tools/debian.sh /runtime \
- && rm -r /var/lib/apt/lists/* /var/cache/apt/*
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 
 # ---- the locked packages, in a virtual environment
 

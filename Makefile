@@ -15,7 +15,7 @@ INSTALLED := $(VENV)/.installed
 
 # The demonstration boots virtual machines; the tests also build a Debian guest to run themselves in.
 DEMO_PACKAGES := python3-venv qemu-system-x86 seabios
-TEST_PACKAGES := $(DEMO_PACKAGES) debian-archive-keyring debootstrap e2fsprogs git
+TEST_PACKAGES := $(DEMO_PACKAGES) buildah debian-archive-keyring debootstrap e2fsprogs git
 SYSTEM_PACKAGES := $(TEST_PACKAGES)
 
 # What mypy reads: every package that is there, and what is beside them.
@@ -94,6 +94,11 @@ bench: $(BENCHES) ## Every benchmark; `make bench-NAME` runs bench/NAME.py (root
 bench-%: bench/%.py need-root system-packages install
 	PYTHONPATH=tools $(PYTHON) $<
 
+.PHONY: image
+image: SYSTEM_PACKAGES := buildah debian-archive-keyring debootstrap python3-venv
+image: need-root system-packages install ## Build both images without a registry, into dist/, and say what takes how much (root)
+	PYTHONPATH=tools $(PYTHON) -m image build --output dist
+
 # apt-get runs only when a package is missing or its lists are (or are a day old: the guest is built
 # from them), so that a second run needs no network.
 .PHONY: system-packages
@@ -120,14 +125,15 @@ need-root:
 	  "people's processes: run it as root (make check needs none)" >&2; exit 1; }
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-  --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml
+  --no-emit-index-url --custom-compile-command 'make lock'
 
 .PHONY: lock
-lock: install ## Write requirements/*.txt anew from pyproject.toml (UPGRADE=1 takes newer versions)
-	$(LOCK) $(if $(UPGRADE),--upgrade) --extra agent -o requirements/agent.txt
-	$(LOCK) $(if $(UPGRADE),--upgrade) --extra operator -c requirements/agent.txt -o requirements/operator.txt
-	$(LOCK) $(if $(UPGRADE),--upgrade) --extra agent --group test -c requirements/agent.txt -o requirements/test.txt
-	$(LOCK) $(if $(UPGRADE),--upgrade) --all-extras --group dev -c requirements/test.txt -c requirements/operator.txt -o requirements/dev.txt
+lock: install ## Write requirements/*.txt and the image build's anew (UPGRADE=1 takes newer versions)
+	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --extra agent -o requirements/agent.txt
+	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --extra operator -c requirements/agent.txt -o requirements/operator.txt
+	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --extra agent --group test -c requirements/agent.txt -o requirements/test.txt
+	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --all-extras --group dev -c requirements/test.txt -c requirements/operator.txt -o requirements/dev.txt
+	$(LOCK) $(if $(UPGRADE),--upgrade) tools/image/requirements.in -c requirements/dev.txt -o tools/image/requirements.txt
 
 .PHONY: clean
 clean: ## Remove .venv and everything that tools wrote into the checkout
@@ -135,5 +141,5 @@ clean: ## Remove .venv and everything that tools wrote into the checkout
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .PHONY: distclean
-distclean: clean ## Remove also the guest image that the tests keep in the user's cache
+distclean: clean ## Remove also what is kept in the user's cache: guest, images, programs built from Go
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/peacemaker"
