@@ -57,9 +57,7 @@ def ask(
         body=body,
         auth_settings=["BearerToken"],
     )
-    response = api.rest_client.request(  # type: ignore[no-untyped-call]
-        request[0], request[1], headers=request[2], body=request[3]
-    )
+    response = api.rest_client.request(request[0], request[1], headers=request[2], body=request[3])
     answer = json.loads(response.read())
     if response.status >= 400:
         raise Refused(answer)

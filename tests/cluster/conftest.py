@@ -40,7 +40,7 @@ def cluster() -> Iterator[Cluster]:
 def api(cluster: Cluster) -> Iterator[ApiClient]:
     """A client of a cluster that serves the project's CRDs, as an administrator."""
     kubeconfig = str(cluster.kubeconfig)
-    with config.new_client_from_config(kubeconfig) as api:  # type: ignore[no-untyped-call]
+    with config.new_client_from_config(kubeconfig) as api:
         crds = [yaml.safe_load(file.read_bytes()) for file in sorted(CRDS.glob("*.yaml"))]
         for crd in crds:
             path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
