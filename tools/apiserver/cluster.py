@@ -39,13 +39,14 @@ class Site:
     machine of their own.
 
     The caller reaches them at `address`. The API server listens on `bind`, on a free port if `port`
-    is 0.
+    is 0. Their files are in `folder`, else where temporary files are.
     """
 
     launch: Callable[[Sequence[str]], Process] = launch
     address: str = _LOCALHOST
     bind: str = _LOCALHOST
     port: int = 0
+    folder: Path | None = None
 
 
 class Cluster:
@@ -67,7 +68,8 @@ class Cluster:
         users: Mapping[str, str] | None = None,
         flags: Sequence[str] = (),
     ) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="peacemaker-cluster-"))
+        self._site = site or Site()
+        self._folder = Path(tempfile.mkdtemp(prefix="peacemaker-cluster-", dir=self._site.folder))
         self._server: Process | None = None
         self._etcd: Process | None = None
         self._port = 0
@@ -78,7 +80,6 @@ class Cluster:
         self.service_account_key = self._folder / "service-accounts.pem"
         self.audit_log = self._folder / "audit.log"
         self._audit = audit
-        self._site = site or Site()
         self._users = users or {}
         self._flags = flags
         self._tokens = {user: secrets.token_hex(16) for user in self._users}

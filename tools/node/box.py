@@ -11,9 +11,11 @@ import os
 import random
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -67,6 +69,7 @@ class Box:
         self._host_address, self.address = f"{first}.{last + 1}", f"{first}.{last + 2}"
         self._interface = f"peacenode{mark}"
         self._unshare: Process | None = None
+        self._keepers: list[Process] = []
 
     def __enter__(self) -> Self:
         try:
@@ -85,8 +88,16 @@ class Box:
         self._end()
 
     def launch(self, argv: Sequence[str]) -> Process:
-        """Start a program in the box. It ends with the Process, which is its keeper outside."""
-        return launch(self._inside(argv))
+        """Start a program in the box. RuntimeError with its own words if it ends at once."""
+        keeper = launch(self._inside(argv))
+        self._keepers.append(keeper)
+
+        def find() -> list[int]:
+            keeper.must_run()
+            return _children(keeper.pid)
+
+        (pid,) = wait_for(find, TIMEOUT, f"{argv[0]} to start")
+        return Process(pid, keeper.child, keeper.output)
 
     def call(self, *argv: str) -> str:
         """What a command in the box says on stdout. Raises BoxError."""
@@ -96,8 +107,8 @@ class Box:
     def pid(self) -> int:
         """The box's first process, as the host numbers it."""
         assert self._unshare is not None
-        children = Path(f"/proc/{self._unshare.pid}/task/{self._unshare.pid}/children")
-        return int(children.read_text().split()[0])
+        (pid,) = _children(self._unshare.pid)
+        return pid
 
     def _start(self) -> None:
         for place in _OWN:
@@ -145,7 +156,15 @@ class Box:
 
     def _end(self) -> None:
         if self._unshare is not None:
-            self._unshare.stop()  # returns when the last process of the box is gone
+            # The first process first: the others end with it, each one reaped by its keeper, and
+            # the kernel lets go of the first when the last of them is gone.
+            for pid in _children(self._unshare.pid):
+                os.kill(pid, signal.SIGKILL)
+            with suppress(subprocess.TimeoutExpired):
+                self._unshare.child.wait(TIMEOUT)
+            self._unshare.stop()
+        for keeper in self._keepers:
+            keeper.stop()
         wait_for(self._is_disconnected, TIMEOUT, f"{self._interface} to be gone")
         cgroups.remove(self.name)
         shutil.rmtree(self.folder)
@@ -155,10 +174,19 @@ class Box:
 
     def _inside(self, argv: Sequence[str]) -> list[str]:
         enter = ["nsenter", f"--target={self.pid}", "--mount", "--pid", "--net", "--cgroup", "--"]
-        # nsenter forks to enter the processes' namespace, and would leave the program behind.
+        # nsenter forks to enter the processes' namespace; the program ends with this keeper of it.
         return _joining(
             cgroups.leaves(self.name), [*enter, "setpriv", "--pdeathsig", "KILL", "--", *argv]
         )
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [
+            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        ]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def call(*argv: str) -> str:

@@ -4,7 +4,7 @@ import ipaddress
 import json
 import os
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -95,6 +95,10 @@ class Node:
         """`kubectl apply`. Raises NodeError."""
         return self.kubectl("apply", "-f", "-", documents=documents)
 
+    def patch(self, what: str, change: Document, *options: str) -> str:
+        """`kubectl patch`, a strategic merge unless an option says otherwise. Raises NodeError."""
+        return self.kubectl("patch", what, f"--patch={json.dumps(change)}", *options)
+
     def import_image(self, archive: Path) -> None:
         """Have the node know the images of an OCI or Docker archive; pods that use one say
         `imagePullPolicy: Never`. Raises NodeError.
@@ -112,6 +116,15 @@ class Node:
         except BoxError as error:
             raise NodeError(str(error)) from None
 
+    def holds(self, what: str, condition: str, *options: str) -> bool:
+        """Whether an object's status says that this condition is True. Raises NodeError."""
+        said = self.kubectl("get", what, "-o", "json", *options)
+        status = json.loads(said or "{}").get("status", {})
+        return any(
+            each["type"] == condition and each["status"] == "True"
+            for each in status.get("conditions") or ()
+        )
+
     def wait(self, condition: Callable[[], Any], what: str, timeout: float = TIMEOUT) -> Any:
         """The condition's first true value; NodeError if a program of the node ends before."""
 
@@ -127,12 +140,12 @@ class Node:
         """Until the pod is Ready; TimeoutError says what is known of it."""
         where = ("--namespace", namespace)
 
-        def is_ready() -> bool:
-            status = self.json("get", "pod", pod, *where)["status"]
-            return _condition(status, "Ready")
-
         try:
-            self.wait(is_ready, f"pod {namespace}/{pod} to be ready", timeout)
+            self.wait(
+                lambda: self.holds(f"pod/{pod}", "Ready", *where),
+                f"pod {namespace}/{pod} to be ready",
+                timeout,
+            )
         except TimeoutError as error:
             said = self.kubectl("describe", "pod", pod, *where)
             raise TimeoutError(f"{error}\n{said}") from None
@@ -167,13 +180,9 @@ class Node:
         )
 
     def wait_ready(self) -> None:
-        """Until the node is Ready."""
-
-        def is_ready() -> bool:
-            nodes = self.json("get", "nodes")["items"]
-            return any(_condition(node["status"], "Ready") for node in nodes)
-
-        self.wait(is_ready, f"node {self.name} to be ready")
+        """Until the node has registered and is Ready."""
+        node = f"node/{self.name}"
+        self.wait(lambda: self.holds(node, "Ready", "--ignore-not-found"), f"{node} to be ready")
 
     # --- how it starts ---
 
@@ -183,7 +192,6 @@ class Node:
 
     def _start(self) -> None:
         box = self.box = self._stack.enter_context(Box())
-        self._stack.callback(self._stop)
         self._start_containerd()
         self.cluster = self._stack.enter_context(self._control_plane(box))
         self._file("kubelet.json").write_text(settings.kubelet(box.address))
@@ -193,19 +201,12 @@ class Node:
         self.wait_ready()
         self.wait(self._has_account, "namespace default to have a service account")
 
-    def _stop(self) -> None:
-        for process in self._running.values():
-            process.signal_end()
-        for process in self._running.values():
-            process.stop()
-        self._running.clear()
-
     def _control_plane(self, box: Box) -> Cluster:
         """The API server listens in all of the box: pods reach it as every Service's first."""
         own = next(ipaddress.ip_network(SERVICES).hosts())
         box.call("ip", "address", "add", f"{own}/32", "dev", "lo")
         return Cluster(
-            site=Site(box.launch, box.address, bind="0.0.0.0", port=443),
+            site=Site(box.launch, box.address, bind="0.0.0.0", port=443, folder=box.folder),
             users={_CONTROLLERS: "", _SCHEDULER: "", self._user: "system:nodes"},
             flags=[
                 f"--advertise-address={box.address}",
@@ -269,9 +270,3 @@ class Node:
 
 
 _DELEGATED = ("authentication-", "authorization-")
-
-
-def _condition(status: Mapping[str, Any], kind: str) -> bool:
-    """Whether an object's status says that this condition is True."""
-    conditions = status.get("conditions") or ()
-    return any(each["type"] == kind and each["status"] == "True" for each in conditions)

@@ -69,7 +69,5 @@ def kubelet(address: str) -> str:
         "imageGCHighThresholdPercent": 100,
         "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%"},
         "makeIPTablesUtilChains": False,
-        "nodeStatusUpdateFrequency": "2s",
-        "syncFrequency": "10s",
     }
     return json.dumps(document)
