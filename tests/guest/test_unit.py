@@ -21,6 +21,7 @@ from peacemaker.nice import k
 from peacemaker_nodeagent.run_dir import RunDir
 from peacemaker_nodeagent.server import ask
 from tests.guest.systemd import Units, call, show
+from tests.metrics import Samples
 
 UNIT = "peacemaker-agent.service"
 SHIPPED = Path(__file__).parents[2] / "nodeagent/systemd" / UNIT
@@ -32,6 +33,8 @@ RUN_DIR = RunDir()
 MOST_EXPOSED = 3.0
 """On systemd-analyze's scale of 0 to 10; a service without any hardening has 9.6."""
 CAP_SYS_NICE = 1 << 23  # include/uapi/linux/capability.h
+
+DOCUMENTED_PORT = 9478
 
 QEMU_USER = 107
 BASELINE = 1000
@@ -149,6 +152,26 @@ def test_a_wrong_policy_fails_the_start_and_the_journal_says_what_is_wrong(vm: V
     journal = call("journalctl", "--output=cat", invocation)
     assert re.search(rf"{re.escape(str(POLICY))}:\d+:\d+: .*laod1", journal), journal
     assert vm.is_untouched()
+
+
+def test_with_the_documented_drop_in_the_service_has_metrics(vm: Vm) -> None:
+    document = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    drop_in = INSTALLED.with_name(f"{UNIT}.d") / "metrics.conf"
+    drop_in.parent.mkdir()
+    drop_in.write_text(document.split("```ini\n")[1].split("```")[0])
+    POLICY.write_text(put(NICE))
+    try:
+        call("systemctl", "daemon-reload")
+        call("systemctl", "start", UNIT)
+        wait_until(vm.is_adjusted, "the VM to be adjusted")
+        nice = Samples.scrape(DOCUMENTED_PORT).value(
+            "peacemaker_agent_vm_nice", namespace="default", name="vm"
+        )
+        assert nice == NICE
+    finally:
+        call("systemctl", "stop", UNIT)
+        shutil.rmtree(drop_in.parent)
+        call("systemctl", "daemon-reload")
 
 
 def test_systemd_finds_little_that_the_service_could_do() -> None:
