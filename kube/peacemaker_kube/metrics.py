@@ -4,11 +4,12 @@ import logging
 import socket
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
-from http.server import HTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -20,9 +21,13 @@ from peacemaker_kube import log
 from peacemaker_kube.address import Address
 
 PATH: Final = "/metrics"
+HEALTH_PATH: Final = "/healthz"
 
-_PATIENCE: Final = 2.0
-"""Seconds of silence after which whoever asks is hung up on: they are served one after another."""
+_PATIENCE: Final = 10.0
+"""Seconds of silence after which whoever asks is hung up on."""
+
+_MOST_CLIENTS: Final = 8
+_MOST_THREADS: Final = 32
 
 Family = CounterMetricFamily | GaugeMetricFamily
 
@@ -69,15 +74,17 @@ class Scrape:
         return (family for family in self._families.values() if family.samples)
 
 
-def serve(address: Address, collector: Collector) -> None:
-    """Answer scrapes of it and of the process's own figures in a thread, until the process ends.
+def serve(
+    address: Address, collector: Collector, is_alive: Callable[[], bool] | None = None
+) -> None:
+    """Answer scrapes of it and of the process's own figures in threads, until the process ends.
 
-    Raises OSError if the address cannot be had.
+    With `is_alive`, probes are answered too. Raises OSError if the address cannot be had.
     """
     registry = CollectorRegistry()
     registry.register(collector)
     ProcessCollector(registry=registry)
-    server = _Server(_listener(address), _Handler.factory(registry))
+    server = _Server(_listener(address), _Handler.factory(registry), is_alive)
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     log.info("metrics are served", address=address, path=PATH)
 
@@ -92,13 +99,46 @@ def _listener(address: Address) -> socket.socket:
     return socket.create_server(where[:2], family=family)
 
 
-class _Server(HTTPServer):
-    """One answer at a time: however many ask, the program spends no more than that on them."""
+class _Server(ThreadingHTTPServer):
+    """A few clients at a time. One more, and the one who has been here longest is hung up on: those
+    who connect and say nothing keep nobody from a scrape or a probe.
+    """
 
-    def __init__(self, listener: socket.socket, handler: type[MetricsHandler]) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        handler: type[MetricsHandler],
+        is_alive: Callable[[], bool] | None,
+    ) -> None:
         super().__init__(listener.getsockname()[:2], handler, bind_and_activate=False)
         self.socket.close()
         self.socket = listener
+        self.is_alive = is_alive
+        # Whether each is still listened to, in the order of their coming; each has a thread.
+        self._clients: dict[socket.socket, bool] = {}
+        self._counting = threading.Lock()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._counting:
+            if is_room := len(self._clients) < _MOST_THREADS:
+                self._make_way()
+                self._clients[request] = True
+        if is_room:
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def _make_way(self) -> None:
+        heard = [client for client, is_heard in self._clients.items() if is_heard]
+        if len(heard) >= _MOST_CLIENTS:
+            self._clients[heard[0]] = False
+            with suppress(OSError):
+                heard[0].shutdown(socket.SHUT_RDWR)  # its thread notices, and closes it
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._counting:
+            self._clients.pop(request, None)
+        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         error = sys.exception()
@@ -110,10 +150,22 @@ class _Handler(MetricsHandler):
     timeout = _PATIENCE
 
     def do_GET(self) -> None:  # noqa: N802 - named by the standard library
-        if urlsplit(self.path).path != PATH:
+        is_alive = self.server.is_alive if isinstance(self.server, _Server) else None
+        path = urlsplit(self.path).path
+        if path == PATH:
+            self._scrape()
+        elif path == HEALTH_PATH and is_alive is not None:
+            self._probe(is_alive())
+        else:
             self.send_error(HTTPStatus.NOT_FOUND, explain=f"metrics are at {PATH}")
-            return
+
+    def _scrape(self) -> None:
         try:
             super().do_GET()
         except Unanswered as error:
             self.send_error(HTTPStatus.SERVICE_UNAVAILABLE, explain=str(error))
+
+    def _probe(self, is_alive: bool) -> None:
+        self.send_response(HTTPStatus.OK if is_alive else HTTPStatus.SERVICE_UNAVAILABLE)
+        self.end_headers()
+        self.wfile.write(b"ok\n" if is_alive else b"no\n")

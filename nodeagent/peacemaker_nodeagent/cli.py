@@ -160,7 +160,7 @@ def _serve_metrics(address: Address, agent: Agent, contact: "Contact | None", pe
     metrics = AgentMetrics(agent, contact, per_vm)
     agent.outlets.append(metrics)
     try:
-        serve(address, metrics)
+        serve(address, metrics, metrics.is_alive)
     except OSError as error:
         _fail(f"--metrics-address {address}: {error.strerror}")
 

@@ -5,6 +5,8 @@ and rendered in the metrics server's thread: nothing that the loop changes is re
 without a scrape nothing is done.
 """
 
+import math
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
@@ -16,7 +18,7 @@ from peacemaker import __version__
 from peacemaker.policy import Mode
 from peacemaker.trace import Verdict
 from peacemaker_kube.metrics import Family, Scrape, Unanswered
-from peacemaker_nodeagent.agent import Agent
+from peacemaker_nodeagent.agent import Agent, clock
 from peacemaker_nodeagent.metrics_table import METRICS, PREFIX
 from peacemaker_nodeagent.passes import PolicyRun
 from peacemaker_nodeagent.peace_list import State, Vm
@@ -28,6 +30,9 @@ if TYPE_CHECKING:  # it brings the API client
 
 _PATIENCE: Final = 5.0
 """Seconds after which a loop that does not turn is no news, but no figures either."""
+
+_LONGEST_TURN: Final = 15.0
+"""Seconds; two a second is the rule, and the first settling of many VMs takes longest."""
 
 _LONGEST_NAME: Final = 253
 _RELISTS: Final = ("expired", "error", "unreachable")
@@ -44,10 +49,22 @@ class AgentMetrics(Collector):
         self._contact = contact
         self._per_vm = per_vm
         self._asked: Future[Scrape] | None = None
+        self._asking = threading.Lock()
+        self._turned_at = -math.inf
+
+    def is_alive(self) -> bool:
+        """Whether the agent has started, and its loop turns; asking costs it nothing."""
+        return clock() - self._turned_at < _LONGEST_TURN
 
     def collect(self) -> Iterable[Family]:
-        """Raises Unanswered while the agent starts, or if it hangs."""
-        asked = self._asked = Future()
+        """Who asks before the loop's next turn gets one answer with the others.
+
+        Raises Unanswered while the agent starts, or if it hangs.
+        """
+        with self._asking:
+            if self._asked is None:
+                self._asked = Future()
+            asked = self._asked
         try:
             return asked.result(_PATIENCE).families()
         except TimeoutError:
@@ -57,10 +74,12 @@ class AgentMetrics(Collector):
         """Nobody is told before he asks."""
 
     def tick(self, now: float) -> None:
+        self._turned_at = now
         asked = self._asked
         if asked is None:
             return
-        self._asked = None  # whoever asks is answered, or gives up, before the next one may
+        with self._asking:
+            self._asked = None
         try:
             asked.set_result(self._gather(now))
         except Exception as error:  # noqa: BLE001 - it is raised where it was asked for

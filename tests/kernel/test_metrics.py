@@ -11,8 +11,9 @@ from lab import Fleet, Guest, Place, PodTree, start
 from lab.agent import Agent
 from lab.policy import policy, put, rule
 from peacemaker import __version__
+from peacemaker_kube.metrics import HEALTH_PATH
 from peacemaker_nodeagent.metrics_table import CLUSTER, METRICS, PREFIX, VMS
-from tests.metrics import LOCALHOST, Samples, free_port
+from tests.metrics import LOCALHOST, Samples, free_port, get
 
 BASELINE = 1000
 AT_5 = round(BASELINE * 335 / 1024)
@@ -179,6 +180,15 @@ def test_names_that_a_tenant_chose_break_nothing(scene: Scene, tree: PodTree, fl
     # Of two with one name the elder alone has series, and all are counted.
     assert found.value(m("vms"), state="Managed") == 7
     assert twin.pid in {row["pid"] for row in scene.agent.call("list", "-o", "json").json()}
+
+
+def test_an_agent_whose_loop_hangs_says_so_to_probes_and_scrapes(scene: Scene) -> None:
+    scene.start()
+    assert get(scene.port, HEALTH_PATH).status == 200
+    os.mkfifo(scene.agent.policies / "hangs.yaml")  # whoever opens it waits for a writer
+    scene.agent.wait(lambda: get(scene.port, HEALTH_PATH).status == 503, "the probe to fail")
+    answer = get(scene.port)
+    assert (answer.status, "not come round" in answer.text) == (503, True)
 
 
 @pytest.mark.parametrize(
