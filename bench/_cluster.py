@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
+
 from apiserver import Cluster
 from lab.agent import Agent
 from peacemaker_kube import paths
@@ -182,6 +184,15 @@ def cpu_seconds(pid: int) -> float:
     """CPU time of a process, of its ended threads as well; in steps of 10 ms."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def server_cpu_seconds() -> float:
+    """CPU time of the API server and the etcd that this process started."""
+    return sum(
+        cpu_seconds(child.pid)
+        for child in psutil.Process().children()
+        if child.name() in ("kube-apiserver", "etcd")
+    )
 
 
 def percentile(values: Iterable[float], percent: float) -> float:
