@@ -33,7 +33,7 @@ demo: need-root system-packages install ## See it work: real VMs fight for one C
 	PYTHONPATH=tools $(PYTHON) -m demo
 
 .PHONY: test
-test: need-root system-packages check test-cluster test-kernel test-guest ## The whole truth: check, the API server's tests, the kernel tests here and in a cgroup v2 guest (root)
+test: need-root system-packages check test-cluster test-chart test-kernel test-guest ## The whole truth: check, the tests of API server and chart, the kernel tests here and in a cgroup v2 guest (root)
 
 .PHONY: check
 check: format-check lint types unit ## Format, lint, types and unit tests: under a minute, no root
@@ -74,6 +74,14 @@ unit: install ## Unit and property tests
 .PHONY: test-cluster
 test-cluster: install ## Tests against a real kube-apiserver and etcd, built from Go modules the first time (minutes)
 	$(PYTHON) -m pytest tests/cluster
+
+.PHONY: test-chart
+test-chart: install ## Tests of the chart, Kustomize and GitOps files with helm, kubeconform and a real API server
+	$(PYTHON) -m pytest tests/chart
+
+.PHONY: chart-docs
+chart-docs: install ## Write what follows from the chart: its README, its copies of CRDs and policies, deploy/base
+	PYTHONPATH=tools $(PYTHON) -m chartfiles
 
 .PHONY: test-kernel
 test-kernel: need-root system-packages install ## Kernel tests on this host's own cgroups (root)
