@@ -33,7 +33,7 @@ demo: need-root system-packages install ## See it work: real VMs fight for one C
 	PYTHONPATH=tools $(PYTHON) -m demo
 
 .PHONY: test
-test: need-root system-packages check test-cluster test-chart test-kernel test-guest ## The whole truth: check, the tests of API server and chart, the kernel tests here and in a cgroup v2 guest (root)
+test: need-root system-packages check test-cluster test-kernel test-guest ## The whole truth: check, the API server's tests, the kernel tests here and in a cgroup v2 guest (root)
 
 .PHONY: check
 check: format-check lint types unit ## Format, lint, types and unit tests: under a minute, no root
