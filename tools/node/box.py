@@ -40,9 +40,11 @@ _SETTINGS: Final = (
     "vm/panic_on_oom",
 )
 
-# Joins the cgroups whose directories come first, then becomes the command behind them.
+# Joins the cgroups whose directories come first, at nice 0 as in a machine of its own, then becomes
+# the command behind them.
 _JOIN: Final = (
-    'while [ "$1" != -- ]; do echo 0 >"$1/cgroup.procs" || exit; shift; done; shift; exec "$@"'
+    'while [ "$1" != -- ]; do echo 0 >"$1/cgroup.procs" || exit; shift; done; shift; '
+    'renice 0 -p $$ >&2 || exit; exec "$@"'
 )
 
 
