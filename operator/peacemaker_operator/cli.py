@@ -22,6 +22,7 @@ from peacemaker_kube.address import Address, AddressType
 from peacemaker_kube.api import Api, ApiError, ApiUnreachable, ConfigError
 from peacemaker_kube.metrics import serve
 from peacemaker_operator import frame
+from peacemaker_operator.check import check as check_installation
 from peacemaker_operator.controller import Controller, Pace
 from peacemaker_operator.metrics import OperatorMetrics
 from peacemaker_operator.serving import Place, service_names
@@ -176,10 +177,20 @@ def _place(namespace: str, url: str | None) -> Place:
     "--timeout", type=_DurationType(), default="120s", show_default=True,
     help="How long to wait for the nodes.",
 )  # fmt: skip
+@click.option(
+    "--leave-unanswered", is_flag=True,
+    help="Exit code 0 also if some nodes did not answer: uninstalling goes on without them.",
+)  # fmt: skip
 @_output
 @_kubeconfig
 @_namespace
-def suspend(timeout: float, output: str, kubeconfig: str | None, namespace: str | None) -> None:
+def suspend(
+    timeout: float,
+    leave_unanswered: bool,
+    output: str,
+    kubeconfig: str | None,
+    namespace: str | None,
+) -> None:
     """Have every node restore its VMs and rest, and wait until all have.
 
     Exit code 3: some nodes did not answer; they are named with the command that restores each.
@@ -195,7 +206,7 @@ def suspend(timeout: float, output: str, kubeconfig: str | None, namespace: str 
         click.echo(json.dumps(asdict(outcome), indent=2))
     else:
         _tell(outcome)
-    if outcome.unanswered:
+    if outcome.unanswered and not leave_unanswered:
         sys.exit(UNANSWERED)
 
 
@@ -227,6 +238,37 @@ def resume(timeout: float, output: str, kubeconfig: str | None, namespace: str |
         _fail(error)
     text = json.dumps({"resumed": nodes}, indent=2)
     click.echo(text if output == "json" else f"resumed: {len(nodes)} nodes")
+
+
+@main.command()
+@click.option(
+    "--timeout", type=_DurationType(), default="60s", show_default=True,
+    help="How long to wait for what may come right by itself.",
+)  # fmt: skip
+@_output
+@_kubeconfig
+@_namespace
+def check(timeout: float, output: str, kubeconfig: str | None, namespace: str | None) -> None:
+    """Tell whether the installation is complete and at work, and what to do where it is not.
+
+    Are PeacePolicies and PeaceLists served, does Pod Security let agents be, does an operator lead,
+    is each agent ready? Exit code 1: no.
+    """
+    log.set_up("error")
+    api, namespace = _connect(kubeconfig, namespace)
+    try:
+        findings = check_installation(api, namespace, timeout, _progress)
+    except (ApiError, ApiUnreachable) as error:
+        _fail(error)
+    if output == "json":
+        click.echo(json.dumps([asdict(each) for each in findings], indent=2))
+    else:
+        for each in findings:
+            click.echo(f"{each.result}: {each.message}")
+            if each.command:
+                click.echo(f"  {each.command}")
+    if not all(each.is_well for each in findings):
+        sys.exit(1)
 
 
 def _connect(kubeconfig: str | None, namespace: str | None) -> tuple[Api, str]:

@@ -41,5 +41,6 @@ def helm(*words: str, settings: Mapping[str, str] | None = None) -> str:
             timeout=_TIMEOUT,
         )
     if done.returncode:
-        raise HelmError(f"helm {' '.join(words)}: {(done.stderr or done.stdout).strip()}")
+        said = f"{done.stdout}{done.stderr}".strip()  # the logs of hooks are on stdout
+        raise HelmError(f"helm {' '.join(words)}: {said}")
     return done.stdout
