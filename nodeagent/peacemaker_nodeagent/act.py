@@ -196,6 +196,9 @@ def _set_nice(process: Process, tid: int, nice: int) -> None:
             os.setpriority(os.PRIO_PROCESS, tid, nice)
         except ProcessLookupError:
             return
+        except PermissionError as error:
+            needs = "to change another user's nice takes CAP_SYS_NICE"
+            raise PermissionError(error.errno, f"{error.strerror}: {needs}") from None
 
 
 def restore_threads(process: Process, record: ThreadRecord) -> list[Restored]:

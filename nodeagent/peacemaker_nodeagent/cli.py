@@ -133,6 +133,8 @@ def run(
         _fail("what to do? --policy FILE without a cluster, --node NAME in one", WRONG_INPUT)
     if not (per_vm_metrics or metrics_address):
         _fail("--no-per-vm-metrics needs --metrics-address", WRONG_INPUT)
+    if os.getpid() == 1:
+        _fail("process 1 sees only its own processes: a pod needs hostPID, a container --pid=host")
     options = Options(node or socket.gethostname(), below, RunDir(run_dir))
     contact = None
     try:
@@ -146,7 +148,7 @@ def run(
             agent, contact = _in_cluster(options, cgroup_mount, kubeconfig, status_interval)
     except (PolicyError, LabelsError) as error:
         _fail(error, WRONG_INPUT)
-    except (CgroupError, AgentRuns, PermissionError) as error:
+    except (CgroupError, AgentRuns, OSError) as error:
         _fail(error)
     if metrics_address:
         _serve_metrics(metrics_address, agent, contact, per_vm_metrics)
@@ -168,7 +170,7 @@ def _serve_metrics(address: Address, agent: Agent, contact: "Contact | None", pe
 def _in_cluster(
     options: Options, cgroup_mount: str, kubeconfig: str | None, status_interval: float | None
 ) -> tuple[Agent, "Contact"]:
-    """Raises CgroupError, AgentRuns, PermissionError."""
+    """Raises CgroupError, AgentRuns, OSError."""
     from peacemaker_kube.api import ConfigError
     from peacemaker_nodeagent.cluster import cluster_agent
 
@@ -295,5 +297,7 @@ def restore(output: str, run_dir: str, cgroup_mount: str, below: str) -> None:
 def _fail(error: object, code: int = 1) -> NoReturn:
     """End with the error alone: a traceback is for our mistakes, not for the user's."""
     hint = ": run it as root" if isinstance(error, PermissionError) else ""
+    if isinstance(error, OSError) and error.filename:
+        error = f"{error.filename}: {error.strerror}"
     click.echo(f"{error}{hint}", err=True)
     sys.exit(code)

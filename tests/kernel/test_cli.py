@@ -151,6 +151,29 @@ def test_who_is_not_root_is_told_so(guests: dict[str, Guest], tree: PodTree) -> 
         assert agent.call("restore").status == 0
 
 
+def test_a_run_directory_that_cannot_be_is_told_in_one_line(agent: Agent) -> None:
+    agent.write_policy(put(5))
+    Path(agent.run_dir.path).touch()
+    agent.start(wait=False)
+    assert agent.wait_end() == 1
+    assert agent.log() == f"{agent.run_dir.path}: File exists\n"
+
+
+def test_in_a_container_that_hides_the_hosts_processes_it_says_what_to_set(agent: Agent) -> None:
+    policy_file = str(agent.write_policy(put(5)))
+    words = ("run", "--policy", policy_file, "--run-dir", agent.run_dir.path)
+    done = subprocess.run(
+        ["unshare", "--pid", "--fork", sys.executable, "-m", "peacemaker_nodeagent", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    (said,) = done.stderr.splitlines()
+    assert "hostPID" in said
+    assert not os.path.exists(agent.run_dir.path)
+
+
 def test_check_reads_the_policies_and_touches_nothing(
     guests: dict[str, Guest], agent: Agent
 ) -> None:
