@@ -8,6 +8,7 @@ import pytest
 from chartfiles import base_files
 from chartfiles.helm import KUBERNETES, HelmError, helm, program
 from chartfiles.paths import BASE, CHART
+from peacemaker_kube.metrics import HEALTH_PATH
 from tests.chart.rendering import (
     VALUES,
     VERSIONS,
@@ -110,6 +111,32 @@ def test_every_pod_is_confined(values: Document) -> None:
             if is_agent
             else {"drop": ["ALL"]},
         }
+
+
+def test_the_kubelet_asks_the_agent_whether_its_loop_turns_and_learns_it_soon() -> None:
+    agent = pod_templates(render())["peacemaker-agent"]["containers"][0]
+    (port,) = agent["ports"]
+    assert f"--metrics-address=:{port['containerPort']}" in agent["args"]
+    probes = {name: agent[f"{name}Probe"] for name in ("startup", "readiness", "liveness")}
+    for probe in probes.values():
+        assert probe["httpGet"] == {"path": HEALTH_PATH, "port": port["name"]}
+        assert "initialDelaySeconds" not in probe
+    assert probes["startup"]["periodSeconds"] == 1
+    # A kubelet that has just started lets up to one period pass before it asks.
+    assert probes["readiness"]["periodSeconds"] <= 5
+
+
+def test_the_hooks_run_where_the_operator_may() -> None:
+    tolerations = [{"key": "infra", "operator": "Exists"}]
+    place = {"nodeSelector": {"a": "b"}, "tolerations": tolerations}
+    pods = pod_templates(render({f"operator.{key}": value for key, value in place.items()}))
+    for name in ("operator", "test", "uninstall"):
+        assert pods[f"peacemaker-{name}"]["nodeSelector"] == {"a": "b"}
+    assert pods["peacemaker-test"]["tolerations"] == tolerations
+    # Uninstalling waits for no node.
+    everything = [{"operator": "Exists", "effect": "NoSchedule"}]
+    assert pods["peacemaker-uninstall"]["tolerations"] == everything
+    assert pods["peacemaker-uninstall"]["priorityClassName"] == "system-cluster-critical"
 
 
 def test_every_container_says_what_it_needs_and_only_memory_is_limited() -> None:
