@@ -1,6 +1,8 @@
 """Files that administrators edit while the agent runs: whether one has changed since a look."""
 
+import errno
 import os
+import stat
 
 Stamp = tuple[int, int, int, int]
 
@@ -12,6 +14,15 @@ def stamp(path: str) -> Stamp:
 
 
 def read(path: str, most: int) -> bytes:
-    """The file's bytes, one more than `most` where it is longer. Raises OSError."""
-    with open(path, "rb") as file:
+    """The bytes of a regular file, one more than `most` where it is longer. Raises OSError."""
+    with open(path, "rb", opener=_open) as file:
         return file.read(most + 1)
+
+
+def _open(path: str, flags: int) -> int:
+    """Nobody waits here for the other end of a named pipe, nor acquires a terminal."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file", path)
+    return descriptor

@@ -1,14 +1,16 @@
 """What the agent tells Prometheus of real VMs."""
 
 import os
+import signal
 import socket
+import threading
 from collections.abc import Callable
 from typing import TypeVar
 
 import pytest
 
 from lab import Fleet, Guest, Place, PodTree, start
-from lab.agent import Agent
+from lab.agent import Agent, Prepare
 from lab.policy import policy, put, rule
 from peacemaker import __version__
 from peacemaker_kube.metrics import HEALTH_PATH
@@ -40,8 +42,9 @@ class Scene:
         }
         self.port = free_port()
 
-    def start(self, *options: str) -> None:
-        self.agent.start("--metrics-address", f"{LOCALHOST}:{self.port}", *options)
+    def start(self, *options: str, prepare: Prepare | None = None) -> None:
+        address = f"{LOCALHOST}:{self.port}"
+        self.agent.start("--metrics-address", address, *options, prepare=prepare)
         self.agent.wait_row("a", nice=5)
 
     def scrape(self) -> Samples:
@@ -183,12 +186,17 @@ def test_names_that_a_tenant_chose_break_nothing(scene: Scene, tree: PodTree, fl
 
 
 def test_an_agent_whose_loop_hangs_says_so_to_probes_and_scrapes(scene: Scene) -> None:
-    scene.start()
+    scene.start(prepare=hang_on_signal)
     assert get(scene.port, HEALTH_PATH).status == 200
-    os.mkfifo(scene.agent.policies / "hangs.yaml")  # whoever opens it waits for a writer
+    scene.agent.send(signal.SIGUSR1)
     scene.agent.wait(lambda: get(scene.port, HEALTH_PATH).status == 503, "the probe to fail")
     answer = get(scene.port)
     assert (answer.status, "not come round" in answer.text) == (503, True)
+
+
+def hang_on_signal() -> None:
+    """Python calls handlers in the main thread, which is the loop's: the others run on."""
+    signal.signal(signal.SIGUSR1, lambda *_: threading.Event().wait())
 
 
 @pytest.mark.parametrize(

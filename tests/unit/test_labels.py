@@ -1,6 +1,7 @@
 """The labels file: all of it or a reason why not, and the last good labels while the agent runs."""
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,12 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LabelsError, match="cannot be read: No such file"):
+        Labels(str(tmp_path / "labels.yaml"))
+
+
+def test_a_named_pipe_is_refused_and_keeps_nobody_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "labels.yaml")
+    with pytest.raises(LabelsError, match="cannot be read: it is no regular file"):
         Labels(str(tmp_path / "labels.yaml"))
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,33 @@ def test_policies_that_change_files_are_taken_over(tmp_path: Path) -> None:
     for _ in range(4):
         found.poll()
     assert [each.interval for each in found.policies()] == [30.0, 30.0]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["named-pipe", "directory"])
+def test_what_is_no_regular_file_is_refused_at_the_start(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    make(tmp_path / "a.yaml")
+    with pytest.raises(PolicyError, match=r"a\.yaml.*cannot be read: it is no regular file"):
+        files(tmp_path)
+
+
+def test_a_named_pipe_is_told_once_and_keeps_nobody_waiting(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "peacemaker")
+    found = files(write(tmp_path / "b.yaml", "b").parent)
+    os.mkfifo(tmp_path / "a.yaml")
+    assert not found.poll()
+    write(tmp_path / "c.yaml", "c")
+    assert found.poll()
+    assert names(found) == ["b", "c"]
+    told = [vars(each)["fields"] for each in caplog.records if "read" in each.message]
+    assert [each["why"] for each in told if "why" in each] == ["it is no regular file"]
+    (tmp_path / "a.yaml").unlink()
+    write(tmp_path / "a.yaml", "a")
+    assert found.poll()
+    assert names(found) == ["a", "b", "c"]
 
 
 def test_a_file_that_cannot_be_read_is_told_once(
