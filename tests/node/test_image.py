@@ -17,9 +17,9 @@ import pytest
 from image.sizes import SITE, STDLIB, size
 from lab import Fleet, PodTree, start, wait_for
 from lab.policy import put
-from lab.processes import launch
+from lab.processes import TIMEOUT, launch
 from peacemaker_kube.api import ApiError
-from tests.cluster.deployment import NAMESPACE, OPERATOR, TIMEOUT, deployed, kubeconfig, token
+from tests.cluster.deployment import NAMESPACE, OPERATOR, deployed, kubeconfig, token
 from tests.cluster.program import free_ports
 from tests.node.images import Container, containers
 
