@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from peacemaker import __version__
 from peacemaker_kube.metrics import Family, Kind, Metric, Scrape
 from peacemaker_operator.controller import Controller
-from peacemaker_operator.silence import is_silent
+from peacemaker_operator.policy_status import is_silent
 from peacemaker_operator.webhook_figures import WebhookFigures
 from peacemaker_operator.writer import Result
 

@@ -10,8 +10,8 @@ from peacemaker_kube.api import Api, Document
 from peacemaker_kube.watch import Change
 from peacemaker_operator.agents import Agents
 from peacemaker_operator.inventory import Inventory
-from peacemaker_operator.observed import Condition, PeaceListRecord, peace_list_record
-from peacemaker_operator.policy_status import AGENT_SILENT
+from peacemaker_operator.observed import PeaceListRecord, peace_list_record
+from peacemaker_operator.policy_status import AGENT_SILENT, is_silent
 from peacemaker_operator.records import AgentPodRecord
 from peacemaker_operator.schedule import Schedule
 from peacemaker_operator.writer import Job, Outcome, Writer, settle
@@ -102,11 +102,6 @@ class Silence:
 
     def _done(self, name: str, outcome: Outcome[PeaceListRecord]) -> None:
         settle(name, outcome, self.due, self._inventory.lists, self._clock())
-
-
-def is_silent(ready: Condition | None) -> bool:
-    """Whether this is the condition that says so."""
-    return ready is not None and ready.status == "Unknown" and ready.reason == AGENT_SILENT
 
 
 def _condition(record: PeaceListRecord) -> Document:
