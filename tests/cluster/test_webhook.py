@@ -22,7 +22,8 @@ from peacemaker_kube import paths
 from peacemaker_kube.api import Api, ApiError, Document
 from peacemaker_kube.paths import item
 from peacemaker_operator.certificates import Bundle, renewed
-from peacemaker_operator.serving import CONFIGURATION, SECRET, Place, Serving
+from peacemaker_operator.serving import CONFIGURATION, SECRET, Place, Serving, publish
+from peacemaker_operator.webhook import HANDLER
 from tests.cluster.deployment import NAMESPACE, TIMEOUT, deployed
 from tests.cluster.program import LOCALHOST, Program, free_ports, ready, running
 
@@ -161,6 +162,27 @@ def test_the_program_serves_the_secrets_certificate_and_publishes_its_ca(
     api = scene[1]
     assert published(api) == stored(api).ca
     assert served(operator.webhook, published(api)) == serial(stored(api))
+
+
+@pytest.mark.parametrize(
+    "url", [None, f"https://{LOCALHOST}:9443/{HANDLER}"], ids=["service", "url"]
+)
+def test_after_a_restart_nothing_is_written_where_the_ca_is_published_already(
+    scene: tuple[Cluster, Api], url: str | None
+) -> None:
+    api = scene[1]
+    service = {"name": SECRET, "namespace": NAMESPACE, "path": f"/{HANDLER}"}
+    (webhook,) = api.get(CONFIGURATION_PATH)["webhooks"]
+    unpublished = {**webhook, "clientConfig": {"service": service}}
+    before = api.patch(CONFIGURATION_PATH, {"webhooks": [unpublished]})
+    place = Place(NAMESPACE, frozenset({LOCALHOST}), url)
+    ca = renewed(None, place.names, datetime.now(UTC)).ca
+    publish(api, place, ca)
+    written = api.get(CONFIGURATION_PATH)
+    assert written["metadata"]["resourceVersion"] != before["metadata"]["resourceVersion"]
+    publish(api, place, ca)
+    assert api.get(CONFIGURATION_PATH) == written
+    assert published(api) == ca
 
 
 @dataclass(slots=True)
