@@ -14,7 +14,7 @@ from peacemaker_operator.observed import PeaceListRecord, peace_list_record, spe
 from peacemaker_operator.reconcile import NodeResult, PolicyCount, reconcile
 from peacemaker_operator.records import NodeRecord
 from peacemaker_operator.schedule import Schedule
-from peacemaker_operator.writer import Job, Outcome, Result, Writer, settle
+from peacemaker_operator.writer import Job, Outcome, Refusals, Writer, settle
 
 REVERT_EVERY: Final = 1.0
 """Seconds between two answers to others who write a PeaceList's spec."""
@@ -47,7 +47,7 @@ class NodeLists:
         self._clock = clock
         self._written_at: dict[str, float] = {}
         self._remarks: dict[str, tuple[str, ...]] = {}
-        self._refusals: dict[str, str] = {}
+        self._refusals = Refusals("PeaceList", "node")
 
     def begin(self) -> None:
         """Look at all nodes, as a leader that knows nothing of what the last one did."""
@@ -157,11 +157,7 @@ class NodeLists:
 
     def _done(self, name: str, outcome: Outcome[PeaceListRecord]) -> None:
         settle(name, outcome, self.due, self._inventory.lists, self._clock())
-        if outcome.result is not Result.REFUSED:
-            self._refusals.pop(name, None)
-        elif self._refusals.get(name) != outcome.error:
-            self._refusals[name] = outcome.error
-            log.error("PeaceList refused by the API server", node=name, why=outcome.error)
+        self._refusals.learn(name, outcome)
 
 
 def _owner(node: NodeRecord) -> Document:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
-from peacemaker_kube import log, paths
+from peacemaker_kube import paths
 from peacemaker_kube.api import Api, Document
 from peacemaker_kube.watch import Change
 from peacemaker_operator.events import Event, Events, Kind, Subject
@@ -16,7 +16,7 @@ from peacemaker_operator.reading import sections
 from peacemaker_operator.reconcile import PolicyCount
 from peacemaker_operator.records import PolicyRecord
 from peacemaker_operator.schedule import Schedule
-from peacemaker_operator.writer import Job, Outcome, Result, Writer, settle
+from peacemaker_operator.writer import Job, Outcome, Refusals, Result, Writer, settle
 
 _LOOK_EVERY: Final = 2.0
 _COUNTING: Final = 0.1
@@ -48,6 +48,7 @@ class PolicyReports:
         self._counts = counts
         self._is_counted = is_counted
         self._details_every = details_every
+        self._refusals = Refusals("status", "policy")
         self._looked_at: dict[str, float] = {}
         self._written_at: dict[str, float] = {}
 
@@ -131,13 +132,11 @@ class PolicyReports:
 
     def _done(self, name: str, event: Event | None, outcome: Outcome[WatchedPolicy]) -> None:
         settle(name, outcome, self.due, self._inventory.policies, self._clock())
-        if outcome.result is Result.WRITTEN:
-            if event is not None:
-                self._events.tell(event)
-        else:
+        self._refusals.learn(name, outcome)
+        if outcome.result is not Result.WRITTEN:
             self._written_at.pop(name, None)
-            if outcome.result is Result.REFUSED:
-                log.error("status refused by the API server", policy=name, why=outcome.error)
+        elif event is not None:
+            self._events.tell(event)
 
 
 def _fares(record: PeaceListRecord | None) -> object:

@@ -14,7 +14,7 @@ from peacemaker_operator.observed import PeaceListRecord, peace_list_record
 from peacemaker_operator.policy_status import AGENT_SILENT, is_silent
 from peacemaker_operator.records import AgentPodRecord
 from peacemaker_operator.schedule import Schedule
-from peacemaker_operator.writer import Job, Outcome, Writer, settle
+from peacemaker_operator.writer import Job, Outcome, Refusals, Writer, settle
 
 _MESSAGE = (
     "no agent pod on this node has been ready for a while: what the status says is what its agent "
@@ -39,6 +39,7 @@ class Silence:
         self._writer = writer
         self._agents = agents
         self._clock = clock
+        self._refusals = Refusals("status of a silent agent", "node")
 
     def begin(self) -> None:
         """Look after all nodes."""
@@ -102,6 +103,7 @@ class Silence:
 
     def _done(self, name: str, outcome: Outcome[PeaceListRecord]) -> None:
         settle(name, outcome, self.due, self._inventory.lists, self._clock())
+        self._refusals.learn(name, outcome)
 
 
 def _condition(record: PeaceListRecord) -> Document:

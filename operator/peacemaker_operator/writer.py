@@ -137,7 +137,7 @@ class Writer:
             do()
 
     def _do(self, job: Job[R]) -> None:
-        outcome = _outcome(job) if self._may_write() else Outcome[R](Result.FENCED)
+        outcome: Outcome[R] = _outcome(job) if self._may_write() else Outcome(Result.FENCED)
         self._post(lambda: self._deliver(job, outcome))
 
     def _deliver(self, job: Job[R], outcome: Outcome[R]) -> None:
@@ -175,6 +175,26 @@ def _newest(job: Job[R], conflict: str) -> Outcome[R]:
         return Outcome(
             Result.GONE if error.status == _NOT_FOUND else Result.REFUSED, None, conflict
         )
+
+
+class Refusals:
+    """Says of an object once that its write was refused, and again if the reason changes.
+
+    It is a warning, as the write is tried again: an API server that has just started refuses what
+    it takes a second later. `what` is written; `key` names the object's field in the log.
+    """
+
+    def __init__(self, what: str, key: str) -> None:
+        self._message = f"{what} refused by the API server, it will be tried again"
+        self._key = key
+        self._said: dict[str, str] = {}
+
+    def learn(self, name: str, outcome: Outcome[R]) -> None:
+        if outcome.result is not Result.REFUSED:
+            self._said.pop(name, None)
+        elif self._said.get(name) != outcome.error:
+            self._said[name] = outcome.error
+            log.warning(self._message, **{self._key: name}, why=outcome.error)
 
 
 def settle(

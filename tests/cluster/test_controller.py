@@ -505,7 +505,9 @@ def test_a_peace_list_made_by_somebody_else_is_taken_over(scene: Scene) -> None:
     assert found["metadata"]["ownerReferences"][0]["uid"] == node["metadata"]["uid"]
 
 
-def test_refusals_hold_up_no_other_node(scene: Scene, tenant: str) -> None:
+def test_refusals_hold_up_no_other_node_and_are_told_once_as_they_may_pass(
+    scene: Scene, tenant: str, caplog: pytest.LogCaptureFixture
+) -> None:
     expression = "object.metadata.name != 'node-1' || size(object.spec.vms) == 0"
     admission = "/apis/admissionregistration.k8s.io/v1"
     policies = f"{admission}/validatingadmissionpolicies"
@@ -547,5 +549,9 @@ def test_refusals_hold_up_no_other_node(scene: Scene, tenant: str) -> None:
     scene.wait_listed("node-2", "vm-2")
     refused = ("peacelists patch", "refused")
     scene.wait_until(lambda: controller.writer.counts[refused] >= 2, "two refusals")
+    told = [each for each in caplog.records if "refused by the API server" in each.message]
+    assert [(each.levelname, vars(each)["fields"]["node"]) for each in told] == [
+        ("WARNING", "node-1")
+    ]
     scene.delete(paths.item(bindings, "no-vms"))
     scene.wait_listed("node-1", "vm-1")

@@ -1,17 +1,22 @@
 """What the operator's worker keeps: what is due, newest, silent, set, and may be told."""
 
 import math
+import queue
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
 
+from peacemaker_kube.api import Document
 from peacemaker_kube.watch import Change
 from peacemaker_operator.agents import Agents
 from peacemaker_operator.events import TokenBucket
 from peacemaker_operator.newest import Newest
+from peacemaker_operator.observed import PeaceListRecord
 from peacemaker_operator.records import AgentPodRecord
 from peacemaker_operator.schedule import Schedule
 from peacemaker_operator.settings import Settings, read_settings
+from peacemaker_operator.writer import Job, Outcome, Refusals, Result, Writer
 
 # --- schedule ---
 
@@ -235,3 +240,53 @@ def test_a_wrong_setting_leaves_the_last_known_one_in_force(
     found, problems = read_settings(data, LAST)
     assert found == settings
     assert tuple(problem.key for problem in problems) == wrong
+
+
+# --- writes ---
+
+
+def test_a_write_of_who_does_not_lead_any_more_is_not_tried_and_ends_no_thread() -> None:
+    posted: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+    outcomes: list[Result] = []
+    may_write = False
+
+    def write() -> Document:
+        assert may_write
+        return {}
+
+    job: Job[PeaceListRecord] = Job(
+        kind="peacelists patch",
+        write=write,
+        read=dict,
+        record=lambda _: None,
+        done=lambda outcome: outcomes.append(outcome.result),
+    )
+    writer = Writer(lambda: may_write, posted.put, threads=1)
+    writer.start()
+    for may_write in (False, True):  # noqa: B007 - the writer looks
+        writer.submit(job)
+        posted.get(timeout=10.0)()
+    assert outcomes == [Result.FENCED, Result.WRITTEN]
+    assert writer.is_alive()
+    assert writer.stop(10.0)
+
+
+def test_a_refusal_is_told_once_until_its_reason_changes_or_a_write_succeeds(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    refusals = Refusals("PeaceList", "node")
+
+    def told(result: Result, error: str = "") -> bool:
+        caplog.clear()
+        refusals.learn("node-1", Outcome(result, error=error))
+        assert all(each.levelname == "WARNING" for each in caplog.records)
+        return bool(caplog.records)
+
+    assert told(Result.REFUSED, "forbidden")
+    assert [each.message for each in caplog.records] == [
+        "PeaceList refused by the API server, it will be tried again"
+    ]
+    assert not told(Result.REFUSED, "forbidden")
+    assert told(Result.REFUSED, "not valid")
+    assert not told(Result.WRITTEN)
+    assert told(Result.REFUSED, "not valid")
