@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import Fleet, Group, Guest, Place, PodTree, start
-from lab.agent import Agent, Command, Row
+from lab.agent import Agent, Row
 from lab.qemu import MONITOR
 from tests.kernel.scene import nices
 
@@ -27,17 +27,9 @@ class ClusterAgent(Agent):
         self.kubeconfig = directory / "kubeconfig"
         self.kubeconfig.write_text(json.dumps(kubeconfig(NOBODY_LISTENS)))
 
-    def launch(self, *options: str, wait: bool = True) -> None:
+    def launch(self, *options: str) -> None:
         """Start it for NODE, and wait until it has adopted all VMs and answers."""
-        with self._log.open("ab") as log:
-            self._command = Command.start(
-                *("run", "--node", NODE, "--kubeconfig", str(self.kubeconfig)),
-                *(*self._where(), *options),
-                output=log.fileno(),
-                errors=log.fileno(),
-            )
-        if wait:
-            self.wait(self._answers, "the agent to answer")
+        self.start_in_cluster(NODE, self.kubeconfig, *options)
 
     def relaunch(self, spec: Document) -> None:
         """As if the agent had been updated while its PeaceList changed to this."""

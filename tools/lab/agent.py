@@ -179,11 +179,9 @@ class Agent:
         """Start the agent, and wait until it has adopted all VMs and answers."""
         self._start("--policy", str(self.policies), *options, prepare=prepare, wait=wait)
 
-    def start_in_cluster(
-        self, node: str, kubeconfig: Path, *options: str, prepare: Prepare | None = None
-    ) -> None:
+    def start_in_cluster(self, node: str, kubeconfig: Path, *options: str) -> None:
         """The same, to do what the PeaceList of the node says."""
-        self._start("--node", node, "--kubeconfig", str(kubeconfig), *options, prepare=prepare)
+        self._start("--node", node, "--kubeconfig", str(kubeconfig), *options)
 
     def _start(self, *options: str, prepare: Prepare | None = None, wait: bool = True) -> None:
         with self._log.open("ab") as log:
