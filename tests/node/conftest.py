@@ -7,8 +7,10 @@ import pytest
 
 from apiserver import MissingError, programs
 from gobuild import build
-from gobuild.catalogue import CONTAINER_RUNTIME, KUBERNETES_NODE
+from gobuild.catalogue import CONTAINER_RUNTIME, HELM, KUBERNETES_NODE
+from image import ImageError, ensure_images
 from node import Node, vm
+from tests.node.release import Release
 from tests.node.scene import Scene
 
 if os.geteuid() != 0:
@@ -25,7 +27,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             programs()
             build(KUBERNETES_NODE)
             build(CONTAINER_RUNTIME)
-        except MissingError as error:
+            build(HELM)
+            ensure_images()
+        except (ImageError, MissingError) as error:
             raise pytest.UsageError(str(error)) from None
 
 
@@ -35,6 +39,14 @@ def node() -> Iterator[Node]:
     with Node() as node:
         vm.serve(node)
         yield node
+
+
+@pytest.fixture(scope="session")
+def release(node: Node) -> Release:
+    """The product, installed. It goes with the node."""
+    release = Release(node)
+    release.install()
+    return release
 
 
 @pytest.fixture

@@ -1,9 +1,17 @@
-"""What a test does on the real node: VMs that end with it."""
+"""What a test does on the real node: VMs that end with it, policies, and what the kernel has."""
 
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from lab.policy import policy, rule
 from node import Node, Vm, vm
+
+Document = dict[str, Any]
 
 
 class Scene:
@@ -37,3 +45,30 @@ class Scene:
         self.node.patch(
             f"pod/{each.pod}", {"spec": {"containers": [container]}}, "--subresource=resize"
         )
+
+
+@contextmanager
+def applied(node: Node, document: Document) -> Iterator[None]:
+    """`kubectl apply` a policy, and delete it at the end."""
+    node.apply(document)
+    try:
+        yield
+    finally:
+        node.kubectl("delete", "peacepolicy", document["metadata"]["name"])
+
+
+def put(nice: int, vm: str) -> Document:
+    """A policy that puts this VM at this nice."""
+    found: Document = json.loads(
+        policy(rule({"set": nice}, {"where": f'vm.name == "{vm}"'}), name=vm)
+    )
+    return found
+
+
+def nices(vm: Vm) -> set[int]:
+    """Those of the threads of its QEMU."""
+    found = set()
+    for task in Path(f"/proc/{vm.qemu}/task").iterdir():
+        with suppress(ProcessLookupError):
+            found.add(os.getpriority(os.PRIO_PROCESS, int(task.name)))
+    return found
