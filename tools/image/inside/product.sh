@@ -10,7 +10,8 @@ doc=/image/usr/share/doc/peacemaker
   /product/wheel/*.whl
 find $venv/bin -type f -not -name "peacemaker-$side" -delete
 rm -r $venv/lib/systemd # the agent's unit, for hosts without a cluster
-python3.11 -m compileall -q -j 0 --invalidation-mode unchecked-hash $venv/lib
+python3.11 -m compileall -q -j 0 --invalidation-mode unchecked-hash \
+  $venv/lib/python3.11/site-packages/peacemaker*
 
 mkdir -p $doc /image/opt
 cp /product/source/LICENSE $doc/copyright
