@@ -116,16 +116,14 @@ def test_without_it_the_agent_ends_and_says_what_it_lacks(
 
 
 def last_words(release: Release, pod: Document) -> str:
-    """What the pod's container said before it ended; empty if it has not."""
-    (state,) = pod["status"].get("containerStatuses") or ({"restartCount": 0, "state": {}},)
-    if not (state["restartCount"] or "terminated" in state["state"]):
-        return ""
+    """What the pod's container said, its predecessor if it was started anew."""
+    name = f"pod/{pod['metadata']['name']}"
     try:
-        return release.log(
-            f"pod/{pod['metadata']['name']}", f"--previous={bool(state['restartCount'])}".lower()
-        )
-    except NodeError:
-        return ""  # its container is just being replaced
+        if pod["status"]["containerStatuses"][0]["restartCount"]:
+            return release.log(name, "--previous")
+        return release.log(name)
+    except (KeyError, NodeError):
+        return ""  # its container is being made
 
 
 @contextmanager
