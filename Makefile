@@ -15,7 +15,7 @@ INSTALLED := $(VENV)/.installed
 
 # The demonstration boots virtual machines; the tests also build a Debian guest to run themselves in.
 DEMO_PACKAGES := python3-venv qemu-system-x86 seabios
-TEST_PACKAGES := $(DEMO_PACKAGES) buildah debian-archive-keyring debootstrap e2fsprogs git
+TEST_PACKAGES := $(DEMO_PACKAGES) buildah debian-archive-keyring debootstrap e2fsprogs git iproute2
 SYSTEM_PACKAGES := $(TEST_PACKAGES)
 
 # What mypy reads: every package that is there, and what is beside them.
@@ -33,7 +33,7 @@ demo: need-root system-packages install ## See it work: real VMs fight for one C
 	PYTHONPATH=tools $(PYTHON) -m demo
 
 .PHONY: test
-test: need-root system-packages check test-cluster test-kernel test-guest ## The whole truth: check, the API server's tests, the kernel tests here and in a cgroup v2 guest (root)
+test: need-root system-packages check test-cluster test-chart test-node test-kernel test-guest ## The whole truth: all the tests below, on this host and in a cgroup v2 guest (root)
 
 .PHONY: check
 check: format-check lint types unit ## Format, lint, types and unit tests: under a minute, no root
@@ -78,6 +78,10 @@ test-cluster: install ## Tests against a real kube-apiserver and etcd, built fro
 .PHONY: test-chart
 test-chart: install ## Tests of the chart, Kustomize and GitOps files with helm, kubeconform and a real API server
 	$(PYTHON) -m pytest tests/chart
+
+.PHONY: test-node
+test-node: need-root system-packages install ## Build both images, and helm install them on a real kubelet (root)
+	$(PYTHON) -m pytest tests/node
 
 .PHONY: chart-docs
 chart-docs: install ## Write what follows from the chart: its README, its copies of CRDs and policies, deploy/base

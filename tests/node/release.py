@@ -39,8 +39,12 @@ class Release:
 
     def install(self, *options: str) -> str:
         """Install it, and wait until all of it is ready."""
-        words = ("install", "peacemaker", str(CHART), "--create-namespace", "--wait")
-        return self._told(*words, *_OUR_IMAGES, _PROMPT, *options)
+        return self.begin_install("--wait", _PROMPT, *options)
+
+    def begin_install(self, *options: str) -> str:
+        """Install it as people do, and do not wait."""
+        words = ("install", "peacemaker", str(CHART), "--create-namespace")
+        return self._told(*words, *_OUR_IMAGES, *options)
 
     def upgrade(self, *options: str) -> str:
         """Upgrade it with these values, and wait until all of it is ready."""
