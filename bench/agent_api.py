@@ -103,7 +103,7 @@ def _create_list(api: Api, pods: Sequence[str]) -> None:
 
 def _listed(rules: Sequence[Fields], generation: int) -> Document:
     document = json.loads(policy(*rules, name="bench", interval="15s"))
-    return {"name": "bench", "generation": generation, "spec": document["spec"]}
+    return {"name": "bench", "generation": generation, "spec": json.dumps(document["spec"])}
 
 
 def _put_policy(api: Api, rules: Sequence[Fields]) -> None:

@@ -3,6 +3,7 @@
 Both sides share this model; `crds/peacemaker.dev_peacelists.yaml` is its schema.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -96,7 +97,7 @@ def to_document(spec: PeaceListSpec) -> dict[str, Any]:
     """The spec as the API has it: what is absent or empty is left out, defaults are written."""
     document: dict[str, Any] = {
         "policies": [
-            {"name": each.name, "generation": each.generation, "spec": each.spec}
+            {"name": each.name, "generation": each.generation, "spec": _text(each.spec)}
             for each in spec.policies
         ],
         "vms": [_vm_document(vm) for vm in spec.vms],
@@ -107,6 +108,11 @@ def to_document(spec: PeaceListSpec) -> dict[str, Any]:
         if spec.suspended.message:
             document["suspended"]["message"] = spec.suspended.message
     return document
+
+
+def _text(spec: Mapping[str, Any]) -> str:
+    """Canonical JSON: what is equal reads equal."""
+    return json.dumps(spec, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
 
 def _vm_document(vm: ListedVm) -> dict[str, Any]:
@@ -155,10 +161,15 @@ def from_document(document: Mapping[str, Any]) -> PeaceListSpec:
 
 def _policy(document: object, path: str) -> ListedPolicy:
     fields = _typed(document, dict, path)
+    text = _required(fields, "spec", str, path)
+    try:
+        spec = json.loads(text)
+    except ValueError as error:
+        raise MalformedPeaceList(f"{path}.spec: no JSON ({error})") from None
     return ListedPolicy(
         _required(fields, "name", str, path),
         _required(fields, "generation", int, path),
-        _required(fields, "spec", dict, path),
+        _typed(spec, dict, f"{path}.spec"),
     )
 
 

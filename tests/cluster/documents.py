@@ -39,7 +39,7 @@ spec:
   policies:
   - name: p
     generation: 1
-    spec: {mode: Enforce, of-a-later-version: [1]}
+    spec: '{"mode":"Enforce","of-a-later-version":[1]}'
   vms:
   - uid: u-1
     podUID: p-1

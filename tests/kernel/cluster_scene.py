@@ -125,9 +125,10 @@ def listed_policy(text: str, generation: int = 1) -> Document:
 
 
 def spec(*vms: PodVm | Document, policies: tuple[Document, ...] = (), **fields: object) -> Document:
-    """A PeaceList's spec."""
+    """A PeaceList's spec; that of a policy may be a document still."""
+    texts = [{**each, "spec": json.dumps(each["spec"])} for each in policies]
     listed = [vm.listed if isinstance(vm, PodVm) else vm for vm in vms]
-    return {"policies": list(policies), "vms": listed, **fields}
+    return {"policies": texts, "vms": listed, **fields}
 
 
 def relisted(vm: PodVm, **fields: object) -> Document:

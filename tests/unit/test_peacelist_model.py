@@ -65,6 +65,10 @@ def test_a_state_of_a_newer_version_freezes_the_vm() -> None:
     assert "'Boosted'" in (vm.message or "")
 
 
+def policy(spec: object) -> dict[str, Any]:
+    return {"policies": [{"name": "p", "generation": 1, "spec": spec}]}
+
+
 @pytest.mark.parametrize(
     ("document", "place"),
     [
@@ -74,6 +78,9 @@ def test_a_state_of_a_newer_version_freezes_the_vm() -> None:
         ({"vms": [{**VM, "labels": {"a": 1}}]}, r"spec.vms\[0\].labels.a"),
         ({"vms": [{**VM, "vcpus": True}]}, r"spec.vms\[0\].vcpus"),
         ({"policies": [{"name": "p", "generation": 1}]}, r"spec.policies\[0\].spec: missing"),
+        (policy({}), r"spec.policies\[0\].spec: wrong type"),
+        (policy("{"), r"spec.policies\[0\].spec: no JSON"),
+        (policy("[]"), r"spec.policies\[0\].spec: wrong type \(found list, allowed dict\)"),
         ({"maxClaimPercent": "200"}, "spec.maxClaimPercent"),
         ({"suspended": {}}, "spec.suspended.reason: missing"),
     ],

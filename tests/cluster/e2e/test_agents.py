@@ -51,7 +51,9 @@ def test_a_policy_of_a_newer_operator_is_not_understood_and_vms_keep_their_value
     scene.operator.kill()
     policies = node.peace_list()["spec"]["policies"]
     policies[0]["generation"] = 2
-    policies[0]["spec"]["rules"][0] |= {"nice": {"set": 7}, "ioWeight": {"set": 50}}
+    newer = json.loads(policies[0]["spec"])
+    newer["rules"][0] |= {"nice": {"set": 7}, "ioWeight": {"set": 50}}
+    policies[0]["spec"] = json.dumps(newer)
     scene.kubectl(
         "patch",
         "peacelist",
