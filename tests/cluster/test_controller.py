@@ -275,7 +275,7 @@ def test_a_bad_expression_keeps_the_accepted_spec_in_force_also_after_a_restart(
     def has_accepted_spec(node: str) -> None:
         listed = scene.spec(node)["policies"]
         assert [(each["name"], each["generation"]) for each in listed] == [("p", 1)]
-        assert listed[0]["spec"]["priority"] == 3
+        assert json.loads(listed[0]["spec"])["priority"] == 3
 
     with scene.controller():
         scene.wait_condition("p", "Accepted", status="True")
