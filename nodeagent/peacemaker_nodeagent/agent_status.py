@@ -122,6 +122,21 @@ def shown_ready(status: Mapping[str, Any]) -> Mapping[str, Any]:
     return {}
 
 
+def in_force(work: Work) -> frozenset[tuple[str, int | None]]:
+    """Each policy with its generation; None of one that is not understood."""
+    return frozenset(
+        (name, each.listed.generation if each.policy else None)
+        for name, each in work.understood.items()
+    )
+
+
+def shown_in_force(status: Mapping[str, Any]) -> frozenset[tuple[str, int | None]]:
+    """The same, as a status says."""
+    return frozenset(
+        (each["name"], each.get("generation")) for each in status.get("policies") or ()
+    )
+
+
 def cut(text: str, most: int) -> str:
     """The text, its end left out where it is longer."""
     return text if len(text) <= most else text[: most - 1] + "…"

@@ -16,8 +16,10 @@ from peacemaker_nodeagent.agent_status import (
     Document,
     Ready,
     Work,
+    in_force,
     load_of,
     ready,
+    shown_in_force,
     shown_ready,
     status_of,
 )
@@ -80,13 +82,16 @@ class Publisher:
     def _has_condition(self) -> bool:
         """Whether the condition that is shown, or on its way there, is not the true one.
 
-        Whoever waits for everything to be restored waits for the generation too.
+        Which policies are in force counts as well: the operator makes theirs of it. And whoever
+        waits for everything to be restored waits for the generation too.
         """
         if self._listing() is None:
             return False
-        shown = shown_ready(self._before())
+        shown = shown_ready(before := self._before())
         true = ready(work := self._work())
         if true != Ready(*(str(shown.get(key, "")) for key in ("status", "reason", "message"))):
+            return True
+        if work.spec and shown_in_force(before) != in_force(work):
             return True
         return bool(work.suspended) and shown.get("observedGeneration") != work.generation
 

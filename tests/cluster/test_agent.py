@@ -6,6 +6,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,19 @@ def vm(tree: PodTree, fleet: Fleet) -> PodVm:
 def obeyed(vm: PodVm, weight: int, nice: int) -> None:
     """Wait until the kernel has these values; promptly."""
     wait_for(lambda: vm.values() == (weight, {nice}), PROMPT, f"weight {weight} and nice {nice}")
+
+
+def test_a_policy_that_was_taken_over_is_told_at_once_whatever_was_told_just_before(
+    node: Node, vm: PodVm
+) -> None:
+    node.agent.launch("--status-interval", "600")
+    for generation in (1, 2, 3):
+        node.apply(spec(vm, policies=(listed_policy(put(5), generation=generation),)))
+        node.wait_status(partial(_has_in_force, generation), f"generation {generation}")
+
+
+def _has_in_force(generation: int, status: Document) -> bool:
+    return [each["generation"] for each in status.get("policies", ())] == [generation]
 
 
 def test_a_peace_list_moves_a_vm_and_its_status_tells_so(node: Node, vm: PodVm) -> None:
