@@ -3,7 +3,9 @@
 On a real node (kubelet, containerd, a control plane) runs a VM, and a policy is there that moves it
 at its first pass. Then, several times:
 
-- install: from `helm install` until the kernel has the VM's new weight. Images are on the node.
+- install: from `helm install` until the kernel has the VM's new weight. Images are on the node, and
+  no Lease is: an operator that is installed anew right after it was uninstalled waits for the end
+  of its predecessor's, which lost the right to give it back.
 - agent: from the start of the agent's container until its pod is Ready, as the kubelet has it, in
   whole seconds.
 - uninstall: from `helm uninstall` until it returns; every VM is restored then.
@@ -40,6 +42,7 @@ def measure(parsed: argparse.Namespace) -> list[Figure]:
         node.apply(policy)
         for number in range(parsed.repetitions):
             say(f"installation {number + 1} of {parsed.repetitions}")
+            release.kubectl("delete", "lease", "peacemaker-operator")
             begin = time.monotonic()
             release.begin_install()
             _until(lambda: guest.own.weight() != baseline, "the VM's weight to move")
