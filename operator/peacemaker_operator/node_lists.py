@@ -74,8 +74,8 @@ class NodeLists:
         self.due.mark(name, max(now, self._written_at.get(name, 0.0) + REVERT_EVERY))
 
     def is_counted(self, now: float) -> bool:
-        """Whether no node waits to be looked at."""
-        return self.due.next() > now
+        """Whether no node waits to be looked at, nor for the end of a write to be."""
+        return not self.due.is_anything_due(now)
 
     def work(self, now: float) -> bool:
         """Look at the nodes that are due, as far as there is room for their writes.

@@ -89,6 +89,10 @@ class Schedule:
             heapq.heappop(self._heap)
         return math.inf
 
+    def is_anything_due(self, now: float) -> bool:
+        """Whether a name is due, be it one that is busy and was marked meanwhile."""
+        return self.next() <= now or not self._busy.isdisjoint(self._due)
+
     def is_busy(self, name: str) -> bool:
         return name in self._busy
 

@@ -32,6 +32,22 @@ def test_names_are_taken_when_they_are_due_the_longest_due_first() -> None:
     assert schedule.next() == 5.0
 
 
+def test_a_name_that_is_marked_while_it_is_busy_is_due_though_nobody_can_take_it() -> None:
+    schedule = Schedule()
+    schedule.mark("a")
+    assert schedule.is_anything_due(0.0)
+    assert schedule.take(0.0, 9) == ["a"]
+    assert not schedule.is_anything_due(0.0)
+    schedule.mark("a")
+    assert schedule.is_anything_due(0.0)
+    assert schedule.take(0.0, 9) == []
+    schedule.finished("a")
+    assert schedule.take(0.0, 9) == ["a"]
+    schedule.finished("a")
+    schedule.mark("late", 5.0)
+    assert not schedule.is_anything_due(4.0)
+
+
 def test_a_name_marked_twice_is_taken_once_and_at_the_sooner_time() -> None:
     schedule = Schedule()
     schedule.mark("a", 9.0)
