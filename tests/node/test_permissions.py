@@ -78,11 +78,12 @@ def test_without_it_the_agent_says_of_a_vm_what_it_cannot_do(
     message: str,
 ) -> None:
     vm = scene.vm("governed")
-    with changed(release, change), applied(node, put(10, "governed")):
-        release.wait_rolled_out()
-        told = release.wait_told("governed", state=state, reason=reason)
-        assert message in told["message"]
-        assert nices(vm) == {0}
+    with changed(release, change):
+        release.wait_rolled_out()  # the agent before it could still do it
+        with applied(node, put(10, "governed")):
+            told = release.wait_told("governed", state=state, reason=reason)
+            assert message in told["message"]
+            assert nices(vm) == {0}
     # With all that it needs, it finishes what it could not.
     release.wait_rolled_out()
     release.wait_weight(vm, 108)
