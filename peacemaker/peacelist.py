@@ -164,7 +164,7 @@ def _policy(document: object, path: str) -> ListedPolicy:
     text = _required(fields, "spec", str, path)
     try:
         spec = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MalformedPeaceList(f"{path}.spec: no JSON ({error})") from None
     return ListedPolicy(
         _required(fields, "name", str, path),

@@ -18,6 +18,7 @@ from peacemaker_kube.paths import item
 from tests.chart.rendering import Document, pod_templates, render
 from tests.cluster.deployment import NAMESPACE, TIMEOUT, collection, deployed, kubeconfig, token
 from tests.cluster.test_rbac import Request, is_allowed
+from tests.cluster.test_rbac_needs import requests
 
 HOOK: Final = "helm.sh/hook"
 AGENTS: Final = f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/peacemaker-agent"
@@ -42,13 +43,7 @@ class Installation:
     def asked(self, account: str) -> list[tuple[Request, int]]:
         """What an account asked for, and the status of the answer, by the server's audit log."""
         user = f"system:serviceaccount:{NAMESPACE}:{account}"
-        lines = self.cluster.audit_log.read_text().splitlines(keepends=True)
-        events = [json.loads(line) for line in lines if line.endswith("\n")]
-        return [
-            (request(event["verb"], event["objectRef"]), event["responseStatus"]["code"])
-            for event in events
-            if event["user"]["username"] == user and "objectRef" in event
-        ]
+        return list(requests(self.cluster.audit_log, user))
 
     def set_agents(self, *, wanted: int, made: int, ready: int) -> None:
         """Say of the agents' DaemonSet what its controller would."""
@@ -84,12 +79,6 @@ class Installation:
 def installed(folder: Path) -> Iterator[Installation]:
     with deployed(audit=True) as (cluster, api):
         yield Installation(cluster, api, folder)
-
-
-def request(verb: str, asked: Document) -> Request:
-    plural = "/".join(filter(None, (asked["resource"], asked.get("subresource"))))
-    resource = f"{plural}.{asked.get('apiGroup', '')}".removesuffix(".")
-    return Request(verb, resource, asked.get("namespace", ""), asked.get("name", ""))
 
 
 @dataclass(frozen=True, slots=True)

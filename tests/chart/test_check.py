@@ -17,7 +17,6 @@ from peacemaker_operator.check import Finding, Result, check
 from tests.chart.hooks import AGENTS, Hook, Installation, hook, installed, lease
 from tests.cluster.deployment import NAMESPACE, TIMEOUT
 from tests.cluster.kubectl import Kubectl
-from tests.cluster.program import ready
 
 LABEL = (
     f"kubectl label --overwrite namespace {NAMESPACE} pod-security.kubernetes.io/enforce=privileged"
@@ -34,20 +33,6 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
     with installed(tmp_path_factory.mktemp("check")) as installation:
         hook("test").create(installation)
         yield installation
-
-
-@pytest.fixture
-def idle(installation: Installation) -> Installation:
-    """No operator runs; nothing of another test is left."""
-    installation.clear()
-    return installation
-
-
-@pytest.fixture
-def scene(idle: Installation, tmp_path: Path) -> Iterator[Installation]:
-    """An operator that leads."""
-    with ready(idle.cluster, idle.api, tmp_path, "--no-webhook"):
-        yield idle
 
 
 @pytest.fixture

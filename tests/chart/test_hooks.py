@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from lab import wait_for
 from tests.chart.hooks import Hook, Installation, hook, installed, node
 from tests.cluster.deployment import TIMEOUT, agent_pod
-from tests.cluster.program import ready
 from tests.cluster.test_rbac import Request
 from tests.cluster.test_suspend import FAILED, RESTORED, Agents
 
@@ -20,20 +18,6 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
         for each in ("uninstall", "test"):
             hook(each).create(installation)
         yield installation
-
-
-@pytest.fixture
-def idle(installation: Installation) -> Installation:
-    """No operator runs; nothing of another test is left."""
-    installation.clear()
-    return installation
-
-
-@pytest.fixture
-def scene(idle: Installation, tmp_path: Path) -> Iterator[Installation]:
-    """An operator that leads."""
-    with ready(idle.cluster, idle.api, tmp_path, "--no-webhook"):
-        yield idle
 
 
 @pytest.fixture

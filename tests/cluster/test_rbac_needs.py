@@ -58,7 +58,7 @@ def test_the_operator_uses_each_right_that_it_has_and_is_refused_nothing(
     finally:
         controller.stop()
         api.close()
-    asked = list(requests(cluster.audit_log))
+    asked = list(requests(cluster.audit_log, USER))
     assert [request for request, code in asked if code == 403] == []
     rights = {(verb, grant) for grant in OPERATOR_MAY for verb in grant.verbs.split()}
     unused = {
@@ -153,17 +153,17 @@ def condition(api: Api, path: str) -> str:
 
 
 def used(log: Path) -> list[Request]:
-    return [request for request, _ in requests(log)]
+    return [request for request, _ in requests(log, USER)]
 
 
-def requests(log: Path) -> Iterator[tuple[Request, int]]:
-    """What the operator asked for, and the status of the answer; not which kinds are served."""
+def requests(log: Path, user: str) -> Iterator[tuple[Request, int]]:
+    """What a user asked for, and the status of the answer; not which kinds are served."""
     for line in log.read_text().splitlines(keepends=True):
         if not line.endswith("\n"):
             return  # it is still being written
         event = json.loads(line)
         asked = event.get("objectRef")
-        if event["user"]["username"] == USER and asked:
+        if event["user"]["username"] == user and asked:
             plural = "/".join(filter(None, (asked["resource"], asked.get("subresource"))))
             resource = f"{plural}.{asked.get('apiGroup', '')}".removesuffix(".")
             request = Request(

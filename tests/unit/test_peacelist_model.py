@@ -80,6 +80,7 @@ def policy(spec: object) -> dict[str, Any]:
         ({"policies": [{"name": "p", "generation": 1}]}, r"spec.policies\[0\].spec: missing"),
         (policy({}), r"spec.policies\[0\].spec: wrong type"),
         (policy("{"), r"spec.policies\[0\].spec: no JSON"),
+        (policy("[" * 5000), r"spec.policies\[0\].spec: no JSON"),
         (policy("[]"), r"spec.policies\[0\].spec: wrong type \(found list, allowed dict\)"),
         ({"maxClaimPercent": "200"}, "spec.maxClaimPercent"),
         ({"suspended": {}}, "spec.suspended.reason: missing"),
