@@ -67,10 +67,11 @@ class NodeLists:
         name, old, new = change.key, change.old, change.new
         if old is not None and new is not None and _is_same_but_status(old, new):
             return
-        if old is None or name not in self.counts or self.due.is_busy(name):
+        if old is None or name not in self.counts:
             self.due.mark(name)
             return
-        log.info("PeaceList was changed by somebody else", node=name)
+        if not self.due.is_busy(name):
+            log.info("PeaceList was changed by somebody else", node=name)
         self.due.mark(name, max(now, self._written_at.get(name, 0.0) + REVERT_EVERY))
 
     def is_counted(self, now: float) -> bool:
