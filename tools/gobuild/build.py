@@ -1,6 +1,5 @@
 """How programs are built from a Go module, and where they are kept."""
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -11,6 +10,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import cache
 
 _TELL_EVERY = 15.0
 
@@ -56,25 +57,11 @@ def build(wanted: ProgramSet) -> Path:
         raise MissingError(
             "go is not installed, beside Python or on PATH: `make install` brings it"
         )
-    cache = _cache()
-    folder = cache / f"go-{wanted.name}-{_key(go, wanted)}"
-    if folder.exists():  # whole: it got this name when all was in it
-        return folder
-    with (cache / "go.lock").open("w") as lock:
-        # The kernel drops the lock with its holder, however that one ends; what a killed holder
-        # was building is removed by the next one.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for abandoned in cache.glob(".go-*"):
-            shutil.rmtree(abandoned)
-        if not folder.exists():
-            _build(go, wanted, folder)
-    return folder
-
-
-def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base, "peacemaker")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = cache.folder("go") / f"{wanted.name}-{_key(go, wanted)}"
+    if not folder.exists():  # it gets this name when all is in it
+        with cache.locked(folder.parent):
+            if not folder.exists():
+                _build(go, wanted, folder)
     return folder
 
 
@@ -88,22 +75,18 @@ def _key(go: str, wanted: ProgramSet) -> str:
 
 
 def _build(go: str, wanted: ProgramSet, folder: Path) -> None:
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with cache.making(folder) as scratch:
+        (scratch / "out").mkdir()
         for name, program in wanted.programs.items():
             flags = ["-trimpath", "-buildvcs=false", f"-ldflags={_linking(go, wanted, program)}"]
             if program.tags:
                 flags.append(f"-tags={','.join(program.tags)}")
             _call_aloud(
-                [go, "build", *flags, "-o", str(scratch / name), program.package],
+                [go, "build", *flags, "-o", str(scratch / "out" / name), program.package],
                 wanted.module,
                 _environment(cgo=program.cgo),
                 f"building {name} ({program.package}); minutes the first time",
             )
-        scratch.rename(folder)
-    except BaseException:
-        shutil.rmtree(scratch)
-        raise
 
 
 def _linking(go: str, wanted: ProgramSet, program: Program) -> str:

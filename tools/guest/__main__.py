@@ -8,8 +8,9 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+import cache
 from guest.checkout import CHECKOUT
-from guest.host import GuestError, locked, require_commands
+from guest.host import CACHE, GuestError, require_commands
 from guest.image import Image, ensure_image
 from guest.machine import Machine, run
 from guest.packages import ensure_packages
@@ -51,7 +52,7 @@ def _unwind(number: int, _: FrameType | None) -> NoReturn:
 
 
 def _prepare(requirements: Path) -> tuple[Image, Path]:
-    with locked():
+    with cache.locked(cache.folder(CACHE)):
         return ensure_image(), ensure_packages(requirements)
 
 

@@ -1,13 +1,14 @@
-"""What the host lends: its commands, its package mirror, its cache folder."""
+"""What the host lends: its commands, its package mirror."""
 
-import fcntl
 import os
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
+
+CACHE: Final = "guest"
+"""The folder of the user's cache."""
 
 # Command → the Debian package that brings it.
 COMMANDS = {
@@ -64,39 +65,6 @@ def mirror() -> str:
     if not sites:
         raise GuestError("apt knows no Debian mirror: do apt-get update, or set DEBIAN_MIRROR")
     return sites[0]
-
-
-def cache() -> Path:
-    """The folder of what is slow to make: $XDG_CACHE_HOME/peacemaker or ~/.cache/peacemaker."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base, "peacemaker", "guest")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-@contextmanager
-def locked() -> Iterator[None]:
-    """Hold the cache's lock, so that runs at the same time build one after the other.
-
-    The kernel drops the lock with its holder, however that one ends; what a killed holder was
-    building is removed by the next one.
-    """
-    with (cache() / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        for abandoned in cache().glob(".*"):
-            shutil.rmtree(abandoned)
-        yield
-
-
-@contextmanager
-def building(target: Path) -> Iterator[Path]:
-    """A scratch folder beside target: what is built there as `out` becomes target, or nothing."""
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        yield scratch
-        (scratch / "out").rename(target)
-    finally:
-        shutil.rmtree(scratch)
 
 
 def write_image(tree: Path, image: Path, size: str) -> None:

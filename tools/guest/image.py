@@ -6,8 +6,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import cache
 from guest import recipe
-from guest.host import GuestError, building, cache, call, mirror, write_image
+from guest.host import CACHE, GuestError, call, mirror, write_image
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +24,10 @@ def ensure_image() -> Image:
 
     Raises GuestError if it cannot be built, and leaves nothing behind then.
     """
-    folder = cache() / f"image-{recipe.digest()}"
+    folder = cache.folder(CACHE) / f"image-{recipe.digest()}"
     if not folder.exists():
         print(f"guest: building {folder} (about a minute)", file=sys.stderr, flush=True)
-        with building(folder) as scratch:
+        with cache.making(folder) as scratch:
             _build(scratch)
     return Image(kernel=folder / "vmlinuz", root=folder / "root.img")
 

@@ -4,8 +4,9 @@ import hashlib
 import sys
 from pathlib import Path
 
+import cache
 from guest import recipe
-from guest.host import building, cache, call, write_image
+from guest.host import CACHE, call, write_image
 
 
 def ensure_packages(requirements: Path) -> Path:
@@ -15,10 +16,10 @@ def ensure_packages(requirements: Path) -> Path:
     lock. Raises GuestError if pip cannot install them, OSError if the file cannot be read.
     """
     key = hashlib.sha256(requirements.read_bytes() + recipe.PYTHON.encode()).hexdigest()[:16]
-    image = cache() / f"packages-{key}.img"
+    image = cache.folder(CACHE) / f"packages-{key}.img"
     if not image.exists():
         print(f"guest: building {image}", file=sys.stderr, flush=True)
-        with building(image) as scratch:
+        with cache.making(image) as scratch:
             tree = scratch / "tree"
             call([*_pip_install(requirements), "--target", tree])
             write_image(tree, scratch / "out", "2G")

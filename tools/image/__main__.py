@@ -7,9 +7,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import cache
 from image.archive import unpack
 from image.build import ensure_images
-from image.buildah import ImageError, cache
+from image.buildah import CACHE, ImageError
 from image.sizes import table
 
 
@@ -22,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if arguments.output:
                 arguments.output.mkdir(parents=True, exist_ok=True)
                 archive = Path(shutil.copy(archive, arguments.output / f"peacemaker-{side}.tar"))
-            with tempfile.TemporaryDirectory(dir=cache().parent) as tree:
+            with tempfile.TemporaryDirectory(dir=cache.folder(CACHE)) as tree:
                 unpack(image, Path(tree))
                 print(f"{image.name}\n{archive}\n{table(Path(tree))}\n")
     except (ImageError, OSError) as error:

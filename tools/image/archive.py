@@ -8,8 +8,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import cache
 from image.build import Image
-from image.buildah import ImageError, cache, run
+from image.buildah import CACHE, ImageError, run
 
 
 def unpack(image: Image, folder: Path) -> dict[str, Any]:
@@ -17,7 +18,7 @@ def unpack(image: Image, folder: Path) -> dict[str, Any]:
 
     Raises ImageError.
     """
-    with tempfile.TemporaryDirectory(dir=cache().parent) as name:
+    with tempfile.TemporaryDirectory(dir=cache.folder(CACHE)) as name:
         layout = Path(name)
         run(["tar", "--extract", "--file", image.archive, "--directory", layout])
         manifest = _blob(layout, json.loads((layout / "index.json").read_bytes())["manifests"][0])

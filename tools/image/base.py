@@ -6,8 +6,9 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+import cache
 from guest.host import GuestError, mirror
-from image.buildah import ImageError, buildah, cache, exists, run, tell
+from image.buildah import CACHE, ImageError, buildah, exists, run, tell
 
 SUITE: Final = "bookworm"
 
@@ -30,7 +31,7 @@ def ensure_base() -> str:
     name = f"localhost/peacemaker-base:{SUITE}-{digest()}"
     if not exists(name):
         tell(f"making the base of the build, {name} (half a minute)")
-        with tempfile.TemporaryDirectory(prefix=".base.", dir=cache()) as scratch:
+        with tempfile.TemporaryDirectory(prefix=".base.", dir=cache.folder(CACHE)) as scratch:
             tree = Path(scratch, "tree")
             _install(tree)
             container = buildah("from", "scratch")

@@ -2,15 +2,15 @@
 
 import hashlib
 import shutil
-import tempfile
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import cache
 from image import base
-from image.buildah import ImageError, buildah, cache, locked, require_commands, run, tell
+from image.buildah import CACHE, ImageError, buildah, require_commands, run, tell
 from image.index import secrets
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
@@ -32,10 +32,10 @@ def ensure_images() -> dict[str, Image]:
     Built now if need be: three minutes the first time, 40 s when only the product's code changed.
     Raises ImageError.
     """
-    folder = cache() / f"images-{_key()}"
+    folder = cache.folder(CACHE) / f"images-{_key()}"
     if not folder.exists():  # it gets this name when all is in it
         require_commands()
-        with locked():
+        with cache.locked(folder.parent):
             if not folder.exists():
                 _build(folder)
     names = {side: f"localhost/peacemaker-{side}:{version()}" for side in SIDES}
@@ -72,8 +72,7 @@ def _sources() -> Iterator[Path]:
 
 def _build(folder: Path) -> None:
     """Raises ImageError."""
-    with tempfile.TemporaryDirectory(prefix=".build.", dir=cache()) as name:
-        scratch = Path(name)
+    with cache.making(folder) as scratch:
         root = base.ensure_base()
         arguments = [
             *("bud", "--isolation=chroot", "--network=host", "--pull-never", "--layers"),
@@ -96,9 +95,8 @@ def _build(folder: Path) -> None:
             archive = f"oci-archive:{scratch / 'out' / f'{side}.tar'}:{image}"
             buildah("push", "--quiet", image, archive)
         _clear(kept)
-        for old in cache().glob("images-*"):
+        for old in folder.parent.glob("images-*"):
             shutil.rmtree(old)
-        (scratch / "out").rename(folder)
 
 
 def _clear(kept: set[str]) -> None:

@@ -1,15 +1,18 @@
 """buildah with a store of its own, below the user's cache."""
 
-import fcntl
 import functools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
+import cache
 from guest.host import GuestError, call
+
+CACHE: Final = "image"
+"""The folder of the user's cache."""
 
 # Command → the Debian package that brings it.
 _COMMANDS = {"buildah": "buildah", "debootstrap": "debootstrap", "unshare": "util-linux"}
@@ -29,34 +32,12 @@ def require_commands() -> None:
         raise ImageError(f"missing: {', '.join(missing)}; do: apt-get install {packages}")
 
 
-def cache() -> Path:
-    """The folder of what is slow to make: below $XDG_CACHE_HOME or ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base, "peacemaker", "image")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-@contextmanager
-def locked() -> Iterator[None]:
-    """Hold the cache's lock: builds at the same time wait for each other.
-
-    The kernel drops the lock with its holder, however that one ends; what a killed holder was
-    making is removed by the next one.
-    """
-    with (cache() / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        for abandoned in cache().glob(".*"):
-            shutil.rmtree(abandoned)
-        yield
-
-
 def buildah(*words: str | Path) -> str:
     """Run buildah and return what it says, stripped. Raises ImageError with its last lines.
 
     Call it under the cache's lock. What it mounts ends with it, however it ends.
     """
-    store = cache() / "store"
+    store = cache.folder(CACHE) / "store"
     place = (f"--root={store / 'root'}", f"--runroot={store / 'run'}")
     isolated = ("unshare", "--mount", "buildah", *place, f"--storage-driver={_driver()}")
     return run([*isolated, *words]).strip()
@@ -68,7 +49,7 @@ def _driver() -> str:
 
     In some containers they do not; there each layer is a whole copy.
     """
-    with tempfile.TemporaryDirectory(prefix=".driver.", dir=cache()) as name:
+    with tempfile.TemporaryDirectory(prefix=".driver.", dir=cache.folder(CACHE)) as name:
         folders = [Path(name, each) for each in ("lower", "upper", "work", "merged")]
         for folder in folders:
             folder.mkdir()

@@ -161,7 +161,7 @@ class PodTree:
         for group in reversed(self._made):
             for directory in group.directories:
                 try:
-                    wait_for(partial(_removed, directory), REMOVE_TIMEOUT, "it to be empty")
+                    wait_for(partial(is_removed, directory), REMOVE_TIMEOUT, "it to be empty")
                 except TimeoutError as error:
                     stay = f"processes {sorted(group.pids())} in {group.path} do not end"
                     raise TimeoutError(stay) from error
@@ -184,6 +184,19 @@ class PodTree:
                     if group not in self._made:
                         self._made.append(group)
                     directory.mkdir()
+
+
+def is_removed(directory: Path) -> bool:
+    """Remove a cgroup that has no children. False while there are processes in it."""
+    try:
+        directory.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return False
+    return True
 
 
 def _down_to(path: str) -> Iterator[Group]:
@@ -211,15 +224,3 @@ def _container_path(container_id: str, naming: Naming) -> str:
             return f"crio-{container_id}.scope"
         case Naming.SYSTEMD_CRUN:
             return f"crio-{container_id}.scope/container"
-
-
-def _removed(directory: Path) -> bool:
-    try:
-        directory.rmdir()
-    except FileNotFoundError:
-        return True
-    except OSError as error:
-        if error.errno != errno.EBUSY:
-            raise
-        return False
-    return True

@@ -1,6 +1,5 @@
 """The cgroup of a box: a directory at the top of each hierarchy of the host, made and removed."""
 
-import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
-from lab.cgroups import CGROUP_FS
+from lab.cgroups import CGROUP_FS, is_removed
 from lab.measure import wait_for
 
 REMOVE_TIMEOUT = 30.0
@@ -74,7 +73,7 @@ def remove(name: str) -> None:
     """Remove the cgroup and all below it. TimeoutError if processes in it do not end."""
     for top in tops(name):
         for directory in _depth_first(top):
-            wait_for(partial(_is_removed, directory), REMOVE_TIMEOUT, f"{directory} to be empty")
+            wait_for(partial(is_removed, directory), REMOVE_TIMEOUT, f"{directory} to be empty")
 
 
 def sweep(prefix: str, folders: Path) -> None:
@@ -98,15 +97,3 @@ def _hand_down(directory: Path) -> None:
 def _depth_first(top: Path) -> Iterator[Path]:
     for directory, _, _ in os.walk(top, topdown=False):
         yield Path(directory)
-
-
-def _is_removed(directory: Path) -> bool:
-    try:
-        directory.rmdir()
-    except FileNotFoundError:
-        return True
-    except OSError as error:
-        if error.errno != errno.EBUSY:
-            raise
-        return False
-    return True

@@ -4,13 +4,12 @@ Debian has it in the package `prometheus`, whose installation would start a serv
 is taken out of the package, once, and kept in the user's cache.
 """
 
-import fcntl
-import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+
+import cache
 
 _INSIDE = "usr/bin/promtool"
 
@@ -40,13 +39,11 @@ def check_rules(text: str) -> str:
 
 def promtool() -> Path:
     """The program, fetched by apt the first time. Raises PromtoolError."""
-    cache = _cache()
-    program = cache / "promtool"
-    with (cache / "promtool.lock").open("w") as lock:
-        # The kernel drops the lock with its holder, however that one ends.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not program.exists():
-            _fetch(program)
+    program = cache.folder("prometheus") / "promtool"
+    if not program.exists():
+        with cache.locked(program.parent):
+            if not program.exists():
+                _fetch(program)
     return program
 
 
@@ -57,8 +54,7 @@ def _check(text: str, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def _fetch(program: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix=".promtool.", dir=program.parent) as name:
-        folder = Path(name)
+    with cache.making(program) as folder:
         # apt holds what it downloads against its signed lists. It runs as the user who asks, whose
         # folder another one may not write to.
         _call(["apt-get", "download", "-q", "-o", "APT::Sandbox::User=", "prometheus"], folder)
@@ -66,7 +62,7 @@ def _fetch(program: Path) -> None:
         with (folder / "files.tar").open("wb") as files:
             _call(["dpkg-deb", "--fsys-tarfile", package.name], folder, files.fileno())
         _call(["tar", "--extract", "--file", "files.tar", f"./{_INSIDE}"], folder)
-        (folder / _INSIDE).rename(program)
+        (folder / _INSIDE).rename(folder / "out")
 
 
 def _call(command: Sequence[str], folder: Path, output: int = subprocess.DEVNULL) -> None:
@@ -77,10 +73,3 @@ def _call(command: Sequence[str], folder: Path, output: int = subprocess.DEVNULL
         said = done.stderr.decode(errors="replace").strip()
         hint = " (are apt's lists there? `apt-get update`)" if command[0] == "apt-get" else ""
         raise PromtoolError(f"{' '.join(command)}: {said}{hint}")
-
-
-def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base, "peacemaker")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
