@@ -327,7 +327,7 @@ def test_work_goes_on_while_the_api_server_is_away_and_after_it_is_back(
     node: Node, vm: PodVm, own: Cluster
 ) -> None:
     """A restart of the agent too: the last orders are known to it."""
-    up = policy(rule({"add": 1}), bounds=(0, 15))
+    up = policy(rule({"add": 1}), bounds=(0, 19))
     node.apply(spec(vm, policies=(listed_policy(up),)))
     node.agent.launch(*SHORT)
     node.wait_status(lambda s: s["vms"][0]["nice"] >= 2, "nice 2")

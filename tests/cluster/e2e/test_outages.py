@@ -70,8 +70,8 @@ def test_the_agent_enforces_on_while_the_api_server_is_away_and_all_catch_up_aft
     node, socket = scene.node, tmp_path / "qmp"
     vm = scene.vm(qmp=socket)
     node.start_agent()
-    scene.apply(scene.policy(rule({"add": 1}), bounds=(0, 15)))
-    node.wait_told(vm, state="Managed", nice=2)
+    scene.apply(scene.policy(rule({"add": 1}), bounds=(0, 19)))
+    wait_steps(2, scene, vm)
     scene.site.cluster.stop_server()
     try:
         qmp = Qmp(socket)
