@@ -57,11 +57,11 @@ class Schedule:
         self._failures.pop(name, None)
         self._rest(name)
 
-    def failed(self, name: str, now: float) -> float:
-        """It has to be tried again: after how many seconds, more each time, at most a minute."""
+    def failed(self, name: str, now: float, longest: float = _LONGEST_RETRY) -> float:
+        """It has to be tried again: after how many seconds, more each time, up to the longest."""
         failures = self._failures.get(name, 0)
         self._failures[name] = failures + 1
-        pause = min(_FIRST_RETRY * 2.0 ** min(failures, 11), _LONGEST_RETRY)
+        pause = min(_FIRST_RETRY * 2.0 ** min(failures, 11), longest)
         pause *= random.uniform(0.75, 1.0)  # noqa: S311  # a thousand nodes not all at once
         self.hold(name, now + pause)
         self._rest(name)

@@ -26,6 +26,7 @@ _OUTSTANDING: Final = 32
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 5.0
 _FENCED_PAUSE: Final = 1.0
+_CONFLICT_PAUSE: Final = 1.0
 
 _NOT_FOUND: Final = 404
 _CONFLICT: Final = 409
@@ -212,5 +213,7 @@ def settle(
         case Result.FENCED:
             schedule.finished(name)
             schedule.mark(name, now + _FENCED_PAUSE)
-        case Result.CONFLICT | Result.GONE | Result.REFUSED:
+        case Result.CONFLICT:  # nothing is wrong: once the others stop writing, it will do
+            schedule.failed(name, now, _CONFLICT_PAUSE)
+        case Result.GONE | Result.REFUSED:
             schedule.failed(name, now)

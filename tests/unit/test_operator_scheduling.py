@@ -16,7 +16,7 @@ from peacemaker_operator.observed import PeaceListRecord
 from peacemaker_operator.records import AgentPodRecord
 from peacemaker_operator.schedule import Schedule
 from peacemaker_operator.settings import Settings, read_settings
-from peacemaker_operator.writer import Job, Outcome, Refusals, Result, Writer
+from peacemaker_operator.writer import Job, Outcome, Refusals, Result, Writer, settle
 
 # --- schedule ---
 
@@ -96,6 +96,22 @@ def test_a_name_that_fails_is_tried_again_after_longer_and_longer_up_to_a_minute
     schedule.mark("a")
     schedule.take(now, 9)
     assert schedule.failed("a", now) <= 0.05
+
+
+@pytest.mark.parametrize(
+    ("result", "longest"), [(Result.CONFLICT, 1.0), (Result.REFUSED, 60.0), (Result.GONE, 60.0)]
+)
+def test_a_conflict_is_tried_again_within_a_second_what_is_refused_within_a_minute(
+    result: Result, longest: float
+) -> None:
+    schedule, newest = Schedule(), Newest[Record]({})
+    schedule.mark("a")
+    now = 0.0
+    for _ in range(20):
+        assert schedule.take(now, 9) == ["a"]
+        settle("a", Outcome(result), schedule, newest, now)
+        pause, now = schedule.next() - now, schedule.next()
+    assert 0.75 * longest <= pause <= longest
 
 
 def test_what_is_cleared_or_forgotten_is_not_taken() -> None:
