@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from peacemaker.parse import PolicyError, policy_from_document
-from peacemaker.peacelist import ListedPolicy
+from peacemaker.peacelist import ListedPolicy, PeaceListSpec, to_document
 from peacemaker.policy import PeacePolicy
 from peacemaker_operator.records import PolicyRecord
 
@@ -105,5 +105,5 @@ def _judge(name: str, generation: int, spec: Mapping[str, Any]) -> Accepted | Po
     except PolicyError as error:
         return error
     listed = ListedPolicy(name, generation, spec)
-    document = {"name": name, "generation": generation, "spec": spec}
+    (document,) = to_document(PeaceListSpec(policies=(listed,)))["policies"]
     return Accepted(listed, policy, len(json.dumps(document, separators=(",", ":"))))

@@ -284,27 +284,28 @@ def test_at_most_eight_observers_those_of_highest_priority() -> None:
     assert found.policies["o0"].vms == 1
 
 
-def large(count: int, of_policies: int, rules: int) -> World:
+def large(count: int, of_policies: int, rules: int, padding: str) -> World:
     labels = {f"{n:013}": "v" * 50 for n in range(16)}
     vmis = [vmi(f"{'n' * 200}{n:03}", uid=f"{n:036}", labels=labels) for n in range(count)]
-    rule = POLICY_SPEC["rules"][0] | {"when": "node.load1 > 0.9" + " " * 4000}
+    rule = POLICY_SPEC["rules"][0] | {"when": f"node.name != '{padding * 4000}'"}
     rules_ = [rule | {"name": f"r{n}"} for n in range(rules)]
     policies = tuple(accepted(f"p{n}", rules=rules_) for n in range(of_policies))
     return world(*vmis, policies=policies)
 
 
 @pytest.mark.parametrize(
-    ("count", "of_policies", "rules", "remarks"),
+    ("count", "of_policies", "rules", "padding", "remarks"),
     [
-        (300, 10, 1, []),
-        (500, 10, 8, ["policies see no labels"]),
-        (500, 20, 16, ["policies see no labels", "may refuse it"]),
+        (300, 10, 1, " ", []),
+        (500, 10, 8, " ", ["policies see no labels"]),
+        (500, 20, 16, " ", ["policies see no labels", "may refuse it"]),
+        (100, 10, 8, '"', ["policies see no labels", "may refuse it"]),  # twice escaped: four bytes
     ],
 )
 def test_a_list_that_is_too_large_goes_without_labels(
-    count: int, of_policies: int, rules: int, remarks: list[str]
+    count: int, of_policies: int, rules: int, padding: str, remarks: list[str]
 ) -> None:
-    found = on(large(count, of_policies, rules))
+    found = on(large(count, of_policies, rules, padding))
     size = len(json.dumps(to_document(found.spec), separators=(",", ":")))
     assert len(found.remarks) == len(remarks)
     for told, expected in zip(found.remarks, remarks, strict=True):
