@@ -202,7 +202,7 @@ def percentile(values: Iterable[float], percent: float) -> float:
 
 
 def poll(condition: Callable[[], bool], every: float, timeout: float, what: str) -> None:
-    """Wait for what costs too much to be asked all the time. TimeoutError."""
+    """Wait until it holds, asked once in so many seconds. TimeoutError."""
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:

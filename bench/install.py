@@ -13,9 +13,9 @@ at its first pass. Then, several times:
 
 import argparse
 import time
-from collections.abc import Callable
 from datetime import datetime
 
+from bench._cluster import poll
 from bench._report import Figure, arguments, run, say
 from node import Node, vm
 from tests.node.release import Document, Release
@@ -45,7 +45,8 @@ def measure(parsed: argparse.Namespace) -> list[Figure]:
             release.kubectl("delete", "lease", "peacemaker-operator")
             begin = time.monotonic()
             release.begin_install()
-            _until(lambda: guest.own.weight() != baseline, "the VM's weight to move")
+            moved = "the VM's weight to move"
+            poll(lambda: guest.own.weight() != baseline, LOOK_EVERY, TIMEOUT, moved)
             installed.append(time.monotonic() - begin)
             release.wait_rolled_out()
             ready.append(_seconds_to_ready(release.agent()))
@@ -59,15 +60,6 @@ def measure(parsed: argparse.Namespace) -> list[Figure]:
         Figure("agent: until its pod is Ready", "s", tuple(ready), at_most=5.0),
         Figure("uninstall: VMs restored, all gone", "s", tuple(uninstalled)),
     ]
-
-
-def _until(condition: Callable[[], bool], what: str) -> None:
-    """Look often: lab.wait_for looks less and less often."""
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {TIMEOUT:g} s for {what}")
-        time.sleep(LOOK_EVERY)
 
 
 def _seconds_to_ready(pod: Document) -> float:

@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench._cluster import create_node, create_vmi, running_agent, running_operator, vmis
+from bench._cluster import create_node, create_vmi, poll, running_agent, running_operator, vmis
 from bench._report import Figure, arguments, run, say
 from lab import Fleet, Guest, Place, PodTree, start
 from lab.policy import policy, rule
@@ -129,10 +129,7 @@ def _timed(do: Callable[[], object], is_done: Callable[[], bool]) -> float:
     """Seconds from now until it is done. TimeoutError."""
     begin = time.monotonic()
     do()
-    while not is_done():
-        if time.monotonic() - begin > TIMEOUT:
-            raise TimeoutError(f"waited {TIMEOUT:g} s for the kernel to have it")
-        time.sleep(LOOK_EVERY)
+    poll(is_done, LOOK_EVERY, TIMEOUT, "the kernel to have it")
     return time.monotonic() - begin
 
 
